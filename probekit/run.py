@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from itertools import chain, count
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,11 @@ def check_name(name: str, folder: Path) -> None:
 def free_name(stem: str, folder: Path) -> str:
     """`stem`, or `stem-2`, `stem-3`, ... : the first that no run in `folder` has; without what `check_name` refuses."""
     return next(name for name in numbered(_safe(stem)) if not (folder / name).exists())
+
+
+def same_named(stem: str, folder: Path) -> Iterator[Run]:
+    """The runs `stem`, `stem-2`, `stem-3`, ... that there are, up to the first name that is free."""
+    return takewhile(lambda run: run.path.exists(), (Run(folder / name) for name in numbered(_safe(stem))))
 
 
 def _safe(name: str) -> str:

@@ -1,7 +1,7 @@
 """`probekit demo`: the whole path, once, on a laptop."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from probekit.data.gen import render_once
 from probekit.data.importers import Choices, Options, run_import
+from probekit.data.show import preview
 from probekit.device import choose_device
 from probekit.exams.measurement import Exam
 from probekit.exams.run import exam_run
@@ -21,7 +22,9 @@ from probekit.probes.measurements.knn import KNN
 from probekit.probes.measurements.retrieval import Retrieval
 from probekit.registry import METHODS, get
 from probekit.reports.page import run_report
+from probekit.restore.load import adopt
 from probekit.restore.opened import open_encoder
+from probekit.restore.outside import Outside
 from probekit.results import show_results
 from probekit.run import Run
 from probekit.settings import Asked
@@ -30,6 +33,7 @@ from probekit.weights import LAST
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
 # in 10 and still score more than the random network on the fine factor (docs/log.md, 2026-11-21).
+ENCODER = Path(__file__).parent.parent / "demo.safetensors"  # `probekit sweep acuity`, conrec on rect-tri, seed 0
 SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
 SHORT = Exam(parts=("acuity", "wholes"), items=("landolt", "corner", "bind"))
 DIGITS = ("train.epochs=15",)  # docs/log.md, 2026-11-22
@@ -80,13 +84,44 @@ def run_demo(method: str, *, real: bool, data: Path, runs: Path, overwrite: bool
         show_results([exam_run(opened, SHORT, console=console).result], console)
     console.rule(f"{steps} of {steps}: everything on one page")
     run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
+    _end(started, REAL if real else MADE, file, run, console)
+    return run
+
+
+def _end(started: float, following: Mapping[str, str], file: Path, run: Run, console: Console) -> None:
     console.print()
     console.print(f"done in {time.monotonic() - started:.0f} s. Try next:")
-    for command, meaning in (REAL if real else MADE).items():
+    for command, meaning in following.items():
         console.print(f"  {command.format(file=file, run=run.name):<74}{meaning}")
     console.print()
     console.print(f"all of it, in a browser: {run.path / 'report.html'}")
-    return run
+
+
+def run_quick(*, data: Path, runs: Path, console: Console) -> Run:
+    """The same with an encoder that comes along, trained beforehand: a minute."""
+    started, silent = time.monotonic(), Console(quiet=True)
+    console.rule("1 of 5: images whose every factor is known")
+    file = render_once("rect-tri", data / "demo-quick.h5", console, n=600, n_test=300)
+    console.print(f"picture {preview(file)}: images, their evidence, and what else could be there")
+    console.rule("2 of 5: what a linear probe reads")
+    console.print(
+        "the encoder came along with probekit: conrec, trained on other rect-tri images (`probekit demo` trains one)"
+    )
+    trained = Outside("unet", weights=ENCODER)
+    about: dict[str, Any] = {"run": None, "data": file, "measured": LAST, "device": "auto", "runs": runs}
+    name = adopt(trained, lambda info, named: None, data_folder=data, console=silent, **about)
+    opened = open_encoder(Run(runs / name), LAST, choose_device("auto"))
+    show_results(probe_run(opened, (), console=silent).values(), console)
+    console.rule("3 of 5: where it looks, against where the evidence is")
+    show_results([heatmap_run(opened, Heatmap(maps=("gradcam",), n=40, perturb=0), console=silent)], console)
+    console.rule("4 of 5: an eye test: what it reads, in pixels")
+    show_results(
+        [exam_run(opened, Exam(parts=("acuity",), items=("landolt", "corner")), console=silent).result], console
+    )
+    console.rule("5 of 5: everything on one page")
+    run_report([name], out=None, form="html", runs=runs, reports=runs, console=console)
+    _end(started, {"probekit demo": "the same with an encoder that is trained here", **MADE}, file, opened.run, console)
+    return opened.run
 
 
 def _digits(file: Path, console: Console) -> Path:

@@ -94,7 +94,7 @@ def help_(
         console.print(f"{name}: {entries[name]}")
 
 
-@command(OVERVIEW, "probekit demo", "probekit demo simclr", "probekit demo --real")
+@command(OVERVIEW, "probekit demo --quick", "probekit demo", "probekit demo simclr", "probekit demo --real")
 def demo(
     method: Annotated[
         str | None,
@@ -103,16 +103,24 @@ def demo(
         ),
     ] = None,
     real: Annotated[bool, typer.Option("--real", help="Use real images that need no download: digits.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure an encoder that comes along, in a minute; train none.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Generate, pretrain, probe, draw maps and report: the whole path, in minutes on two CPU cores."""
-    from probekit.cli.demo import run_demo
+    from probekit.cli.demo import run_demo, run_quick
 
-    method = method or ("simclr-attention" if real else "conrec")
     say = errors if as_json else console
-    run = run_demo(method, real=real, data=DATA, runs=RUNS, overwrite=overwrite, console=say)
+    if quick:
+        if method or real or overwrite:
+            raise ValueError("expected --quick alone, found it with others; type: probekit demo --quick")
+        run = run_quick(data=DATA, runs=RUNS, console=say)
+    else:
+        method = method or ("simclr-attention" if real else "conrec")
+        run = run_demo(method, real=real, data=DATA, runs=RUNS, overwrite=overwrite, console=say)
     if as_json:
         print_json(about(run) | {"report": str(run.path / "report.html")})
 

@@ -74,12 +74,12 @@ def list_generators(out: Path, console: Console) -> None:
     console.print("next: probekit gen NAME   or   probekit list generators   (their parameters)")
 
 
-def render_once(generator: str, out: Path, console: Console) -> Path:
-    """Renders the generator with its defaults, unless the file stands there."""
+def render_once(generator: str, out: Path, console: Console, **options: Any) -> Path:
+    """Renders the generator, with its defaults but for the options of `generate`, unless the file stands there."""
     if out.exists():
         console.print(f"data: {out} (as it is)")
     else:
-        render_file(generator, out, console)
+        render_file(generator, out, console, **options)
     return out
 
 

@@ -18,13 +18,14 @@ from probekit.models.backbones import normalisation
 from probekit.models.encoder import Encoder, save_encoder
 from probekit.models.layers.read import layers_of
 from probekit.models.outside import draw_anew
+from probekit.models.tensor_files import read_tensors
 from probekit.restore.around import around
 from probekit.restore.build import make_plain
 from probekit.restore.kinds import is_outside, kind_of
 from probekit.restore.opened import Opened, open_encoder
 from probekit.restore.outside import MAX_SIZE, Made, Outside, make_encoder
 from probekit.restore.pooled import layered, pooling
-from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, open_run, versions
+from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, open_run, same_named, to_json, versions
 from probekit.weights import Weights
 
 TRIAL = 2  # images that are passed once, to see what comes out
@@ -106,6 +107,10 @@ def _keep(
     model = {**made.encoder.spec, "weights": weights}
     content = imported(made.method, model, dataset, seed=asked.seed)
     content["weights"] = None if made.match is None else {**made.match.as_dict(), "revision": made.revision}
+    for run in same_named(f"{stem}-{dataset['name']}", runs):
+        if _is_of(run, content, made.encoder):
+            console.print(f"run: {run.path}, an imported run of the same encoder")
+            return run
     run = create_run(runs / free_name(f"{stem}-{dataset['name']}", runs), content, overwrite=False)
     header = {
         "method": made.method,
@@ -118,6 +123,20 @@ def _keep(
     save_encoder(run.encoder, made.encoder, header)
     console.print(f"made {run.path}, an imported run")
     return run
+
+
+def _is_of(run: Run, content: Mapping[str, Any], encoder: Encoder) -> bool:
+    """Whether a run folder holds this very encoder, imported in the same words for the same dataset."""
+    asked = ("state", "config", "dataset", "weights")
+    try:
+        found = run.read()
+        _, tensors = read_tensors(run.encoder)
+    except (ValueError, OSError):
+        return False
+    state = encoder.state_dict()
+    if to_json({key: found.get(key) for key in asked}) != to_json({key: content[key] for key in asked}):
+        return False
+    return state.keys() == tensors.keys() and all(torch.equal(state[name].cpu(), tensors[name]) for name in state)
 
 
 def imported(method: str, model: Mapping[str, Any], dataset: Mapping[str, str], *, seed: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-import probekit
 from probekit.api.measure import exam, heatmap, probe, report
 from probekit.cli import app
 from probekit.data.dataset import Dataset, render
