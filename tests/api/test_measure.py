@@ -64,7 +64,9 @@ def test_a_module_is_probed_as_the_command_probes_it(data: Dataset) -> None:
     assert list(found.to_dict()["linear"]["rows"][1:]) == command["linear"]["rows"][1:]  # type: ignore[index]
     ours, theirs = (encoder_row(each) for each in (found.to_dict()["linear"], command["linear"]))  # type: ignore[arg-type]
     assert ours["predicted"] == theirs["predicted"]
-    assert not [path for path in Path().iterdir() if path.name not in ("own_net.py", "shapes.h5", "runs", "__pycache__")]
+    assert not [
+        path for path in Path().iterdir() if path.name not in ("own_net.py", "shapes.h5", "runs", "__pycache__")
+    ]
 
 
 def test_what_is_printed_is_what_the_command_prints(data: Dataset) -> None:
