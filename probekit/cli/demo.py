@@ -33,7 +33,7 @@ from probekit.weights import LAST
 
 # Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
 # in 10 and still score more than the random network on the fine factor (docs/log.md, 2026-11-21).
-ENCODER = Path(__file__).parent.parent / "demo.safetensors"  # `probekit sweep acuity`, conrec on rect-tri, seed 0
+ENCODER = Path(__file__).parent.parent / "demo.safetensors"  # `probekit sweep acuity`: conrec-gap on rect-tri, seed 0
 SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
 SHORT = Exam(parts=("acuity", "wholes"), items=("landolt", "corner", "bind"))
 DIGITS = ("train.epochs=15",)  # docs/log.md, 2026-11-22
@@ -101,12 +101,10 @@ def run_quick(*, data: Path, runs: Path, console: Console) -> Run:
     """The same with an encoder that comes along, trained beforehand: a minute."""
     started, silent = time.monotonic(), Console(quiet=True)
     console.rule("1 of 5: images whose every factor is known")
-    file = render_once("rect-tri", data / "demo-quick.h5", console, n=600, n_test=300)
+    file = render_once("rect-tri", data / "demo-quick.h5", console, n=600, n_test=300, seed=1)
     console.print(f"picture {preview(file)}: images, their evidence, and what else could be there")
     console.rule("2 of 5: what a linear probe reads")
-    console.print(
-        "the encoder came along with probekit: conrec, trained on other rect-tri images (`probekit demo` trains one)"
-    )
+    console.print("the encoder came along: conrec-gap, trained on other images of rect-tri (probekit demo trains one)")
     trained = Outside("unet", weights=ENCODER)
     about: dict[str, Any] = {"run": None, "data": file, "measured": LAST, "device": "auto", "runs": runs}
     name = adopt(trained, lambda info, named: None, data_folder=data, console=silent, **about)
@@ -116,7 +114,8 @@ def run_quick(*, data: Path, runs: Path, console: Console) -> Run:
     show_results([heatmap_run(opened, Heatmap(maps=("gradcam",), n=40, perturb=0), console=silent)], console)
     console.rule("4 of 5: an eye test: what it reads, in pixels")
     show_results(
-        [exam_run(opened, Exam(parts=("acuity",), items=("landolt", "corner")), console=silent).result], console
+        [exam_run(opened, Exam(parts=("acuity",), items=("landolt",), layers=("last",)), console=silent).result],
+        console,
     )
     console.rule("5 of 5: everything on one page")
     run_report([name], out=None, form="html", runs=runs, reports=runs, console=console)
