@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators.base import Generator
-from generators.factors import ANGLE, GRID, NOISE_KEY, Factor
+from generators.factors import ANGLE, NOISE_KEY, Factor
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws, halves
 from generators.raster import Floats, Ints, Pixels
@@ -37,6 +37,8 @@ SHIFT = 3.0  # px, of the middle between the marks from the middle of the frame
 DIRECTIONS: Floats = np.arange(96, dtype=np.float64) * (
     2.0 * pi / 96.0
 )  # of the corners of the polygon that the curve is
+WAVE_GRID, BASIS_GRID = 2.0**-16, 2.0**-20  # px of waves, and what corners are made of them
+AT_ONCE = 128  # curves
 
 
 class Enclosed(Generator):
@@ -116,8 +118,8 @@ class Enclosed(Generator):
             left = np.arange(len(rows))
             for every in (8, 1):  # of the corners: most are refused by a few
                 for mark in marks:
-                    seen = np.concatenate((waves, mark.T), axis=1).take(left, axis=0)
-                    away = abs(seen @ _from_mark(lobes)[:, ::every])
+                    seen = np.concatenate((waves, -mark.T), axis=1).take(left, axis=0)
+                    away = abs(seen @ _corners(lobes)[:, : 2 * len(DIRECTIONS) : every])
                     count = away.shape[1] // 2
                     left = left[np.maximum(away[:, :count], away[:, count:]).min(axis=1) >= clear]
             waves = waves.take(left, axis=0).T
@@ -170,20 +172,24 @@ class Enclosed(Generator):
         return [Sprites(Disc(half, half, radius), size=self.size) for radius in radii]
 
     def _edges(self, factors: NDArray[np.void]) -> tuple[list[Floats], list[Floats]]:
-        """Corners of the outer and the inner edge of the curve, `[2, n, 96]`, in 1/4096 px of this frame.
+        """Corners of the outer and the inner edge of the curve, `[2, n, 96]`, in pixels of this frame.
 
-        A sine's last bit, which differs between machines, is lost.
+        Of numbers on grids every sum is exact: a sine's last bit and the order, which differ between machines, are lost.
         """
         columns = {name: factors[name].astype(np.float64) for name in factors.dtype.names or ()}
-        x, y, along_x, along_y = np.split(self._waves(columns) @ _corners(int(self.values["lobes"])), 4, axis=1)
-        half = STROKE / 2.0 / np.sqrt(along_x * along_x + along_y * along_y)
-        along_x *= half
-        along_y *= half
-        x += columns["x"][:, None]
-        y += columns["y"][:, None]
-        edges = ((x + along_y, y - along_x), (x - along_y, y + along_x))
-        outer, inner = ([np.rint(edge * (self.scale * GRID) + 0.5 * GRID) / GRID for edge in both] for both in edges)
-        return outer, inner
+        middle = np.stack([columns[axis] * self.scale + 0.5 for axis in "xy"], axis=1)
+        made_of = np.rint(np.concatenate((self._waves(columns) * self.scale, middle), axis=1) / WAVE_GRID) * WAVE_GRID
+        corners = np.empty((4, len(factors), len(DIRECTIONS)))
+        half = STROKE / 2.0 * self.scale
+        for begin in range(0, len(factors), AT_ONCE):  # of more the numbers leave the cache
+            some = slice(begin, begin + AT_ONCE)
+            x, y, along_x, along_y = np.split(made_of[some] @ _corners(int(self.values["lobes"])), 4, axis=1)
+            share = half / np.sqrt(along_x * along_x + along_y * along_y)
+            along_x *= share
+            along_y *= share
+            for k, (of, part) in enumerate(((x, along_y), (y, -along_x), (x, -along_y), (y, along_x))):
+                np.add(of, part, out=corners[k, some])
+        return corners[:2], corners[2:]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All three."""
@@ -206,17 +212,12 @@ def _basis(lobes: int, direction: Floats) -> Floats:
 
 @lru_cache(maxsize=4)
 def _corners(lobes: int) -> Floats:
-    """What waves make of the x and the y of corners, and of the steps from the last to the next, `[5, 4 * 96]`."""
-    places = [_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)]
-    steps = [np.roll(place, -1, axis=1) - np.roll(place, 1, axis=1) for place in places]
-    return np.concatenate((*places, *steps), axis=1)
-
-
-@lru_cache(maxsize=4)
-def _from_mark(lobes: int) -> Floats:
-    """What waves and the place of a mark make of the x and the y of corners as seen from there, `[7, 2 * 96]`."""
-    count = len(DIRECTIONS)
-    return np.concatenate((_corners(lobes)[:, : 2 * count], -np.repeat(np.eye(2), count, axis=1)))
+    """What waves and the middle make of x and y of corners, and of the steps from the last to the next, `[7, 4 * 96]`."""
+    places = np.stack([_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)], axis=1)
+    places = np.rint(places / BASIS_GRID) * BASIS_GRID
+    places = np.concatenate((places, np.repeat(np.eye(2)[..., None], len(DIRECTIONS), axis=2)))
+    steps = np.roll(places, -1, axis=2) - np.roll(places, 1, axis=2)
+    return np.concatenate((places, steps), axis=1).reshape(7, -1)
 
 
 def _marks(drawn: dict[str, Floats]) -> tuple[Floats, Floats]:

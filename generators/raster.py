@@ -26,6 +26,8 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
+FIXED_BITS = 32
+FIXED = 1 << FIXED_BITS
 CROSSINGS = 1 << 17  # at a time, of edges and rows: the numbers of more leave the cache
 TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
 
@@ -262,52 +264,67 @@ def polygon(x: Floats, y: Floats, size: int) -> Rows:
     of pixels ends, where it goes up one begins: from column a up to b that is 2**b - 2**a, and a row is their sum.
     """
     words = -(-size // 64)
-    found = np.zeros(len(x) * size * words + 1, "<u8")  # one more: what ends behind the last column of all
+    beyond = max(-float(x.min(initial=0.0)), float(x.max(initial=0.0)) + 1.0 - size)
+    if beyond > 0.0:  # in a frame that holds them; in the last column, too, none ends in the next row
+        more = 64 * int(np.ceil(beyond / 64.0))
+        pixels = polygon(x + more, y + more, size + 2 * more).pixels
+        return Rows(pixels[:, more : more + size, more // 64 : more // 64 + words])
+    pixels = np.zeros((len(x), size, words), np.uint64)
     if len(x):
         assert (x[0] * np.roll(y[0], -1) - np.roll(x[0], -1) * y[0]).sum() >= 0.0, "not clockwise"
         step = max(1, int(CROSSINGS / (abs(np.diff(y[0])).sum() + y.shape[1])))
         for begin in range(0, len(x), step):
             piece = slice(begin, begin + step)
-            _add_crossings(x[piece], y[piece], size, found[begin * size * words :])
-    pixels = found[:-1].reshape(len(x), size, words)
+            _add_crossings(x[piece], y[piece], size, pixels[piece].reshape(-1))
     for k in range(1, words):  # what has not ended in a word goes on in the next
         pixels[..., k] -= pixels[..., k - 1] >> np.uint64(63)
     return Rows(pixels)
 
 
 def _add_crossings(x: Floats, y: Floats, size: int, found: Words) -> None:
-    """Adds what begins and ends at the edges of polygons."""
-    rows = np.clip(np.ceil(y - 0.5), 0, size)  # the first below each corner
-    after = np.roll(rows, -1, axis=1)
-    top = np.minimum(rows, after)
+    """Adds what begins and ends at the edges of polygons.
+
+    Pixels are counted on through all rows of all frames, in fixed point, so that an edge is an arithmetic series, and
+    all edges are one running sum.
+    """
+    wide = -(-size // 64) * 64
+    row = np.clip(np.ceil(y - 0.5), 0, size)  # the first below each corner
+    down = _ahead(row)
     with np.errstate(divide="ignore", invalid="ignore"):  # of level edges, which cross no row
-        slope = (np.roll(x, -1, axis=1) - x) / (np.roll(y, -1, axis=1) - y)
-        begin = x + slope * (top + (0.5 - y)) + 0.5
-    words = -(-size // 64)
-    first = words * (top.astype(np.int64) + np.arange(0, len(x) * size, size)[:, None])
-    down = (after - rows).astype(np.int64).ravel()
-    count = abs(down)
-    edge = np.repeat(np.arange(len(count)), count)  # of each crossing
-    row = np.arange(len(edge))
-    row -= (np.cumsum(count) - count).take(edge)
-    at = slope.ravel().take(edge)
-    at *= row
-    at += begin.ravel().take(edge)
-    column = np.clip(at, 0, size, out=at).astype(np.int64)
-    row *= words
-    row += first.ravel().take(edge)
-    row += column >> 6
-    bit = _column_bits(size).take(column)
-    bit *= np.sign(down).astype(np.uint64).take(edge)
-    np.add.at(found, row, bit)
+        slope = _ahead(x) / _ahead(y)
+        row -= down < 0.0  # that is crossed first
+        column = x + slope * (row + 0.5 - y) + 0.5
+    row += np.arange(0, len(x) * size, size)[:, None]
+    down = down.ravel()
+    ends, begins = np.flatnonzero(down > 0.0), np.flatnonzero(down < 0.0)
+    edge = np.concatenate((ends, begins))
+    count, at, jump, step = (some.take(edge) for some in (down, row, column, slope))
+    count[len(ends):] *= -1.0
+    count = count.astype(np.int64)
+    np.minimum(np.maximum(step, -float(size), out=step), size, out=step)  # what is steeper crosses one row
+    step = (step * FIXED).astype(np.int64) + wide * FIXED
+    step[len(ends):] *= -1
+    jump = (jump * FIXED).astype(np.int64) + at.astype(np.int64) * (wide * FIXED)
+    jump[1:] -= (jump + step * (count - 1))[:-1]
+    place = np.repeat(step, count)  # of each crossing
+    behind = np.cumsum(count)
+    place[behind - count] = jump
+    np.cumsum(place, out=place)
+    word = place >> FIXED_BITS + 6
+    place >>= FIXED_BITS
+    place &= 63
+    bit = np.left_shift(np.uint64(1), place.view(np.uint64))
+    split = int(count[:len(ends)].sum())
+    np.add.at(found, word[:split], bit[:split])
+    np.subtract.at(found, word[split:], bit[split:])
 
 
-@lru_cache(maxsize=16)
-def _column_bits(size: int) -> Words:
-    """In its word, the bit of each column and of the one behind the last, if that is in a word of the row."""
-    bits = np.uint64(1) << (np.arange(size + 1, dtype=np.uint64) % np.uint64(64))
-    bits[-(-size // 64) * 64 :] = 0
-    return bits
+def _ahead(corners: Floats) -> Floats:
+    """From each corner to the next."""
+    found = np.empty_like(corners)
+    np.subtract(corners[:, 1:], corners[:, :-1], out=found[:, :-1])
+    np.subtract(corners[:, 0], corners[:, -1], out=found[:, -1])
+    return found
 
 
 def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Spans:
