@@ -49,7 +49,7 @@ class Enclosed(Generator):
     classes = ("disc-inside", "ring-inside")
     objects = ("curve", "disc", "ring")
     default_n, default_n_test = 1000, 500
-    apart = True
+    together = np.bitwise_xor
     factors = (
         Factor(
             "inside", "class", 0, 1, "", "balanced", "mark inside the curve; the other is outside", ("disc", "ring")
@@ -158,9 +158,8 @@ class Enclosed(Generator):
         disc, ring = np.where(swapped, outside, inside), np.where(swapped, inside, outside)
         none = np.zeros(len(factors), np.int64)
         full, hole = self.sprites
-        outer, inner = self._edges(factors)
         return [
-            Group((Polygon(*outer),), (Polygon(*inner),)),
+            Polygon(*self._edges(factors)),
             Copied(full, none, *disc),
             Group((Copied(full, none, *ring),), (Copied(hole, none, *ring),)),
         ]
@@ -171,15 +170,15 @@ class Enclosed(Generator):
         half, radii = np.array([0.5]), np.array([[RADIUS], [HOLE]]) * self.scale
         return [Sprites(Disc(half, half, radius), size=self.size) for radius in radii]
 
-    def _edges(self, factors: NDArray[np.void]) -> tuple[list[Floats], list[Floats]]:
-        """Corners of the outer and the inner edge of the curve, `[2, n, 96]`, in pixels of this frame.
+    def _edges(self, factors: NDArray[np.void]) -> Floats:
+        """Corners of the outer and the inner edge of the curve, `[2, n, 2, 96]`, x before y, in pixels of this frame.
 
         Of numbers on grids every sum is exact: a sine's last bit and the order, which differ between machines, are lost.
         """
         columns = {name: factors[name].astype(np.float64) for name in factors.dtype.names or ()}
         middle = np.stack([columns[axis] * self.scale + 0.5 for axis in "xy"], axis=1)
         made_of = np.rint(np.concatenate((self._waves(columns) * self.scale, middle), axis=1) / WAVE_GRID) * WAVE_GRID
-        corners = np.empty((4, len(factors), len(DIRECTIONS)))
+        corners = np.empty((2, len(factors), 2, len(DIRECTIONS)))
         half = STROKE / 2.0 * self.scale
         for begin in range(0, len(factors), AT_ONCE):  # of more the numbers leave the cache
             some = slice(begin, begin + AT_ONCE)
@@ -187,9 +186,11 @@ class Enclosed(Generator):
             share = half / np.sqrt(along_x * along_x + along_y * along_y)
             along_x *= share
             along_y *= share
-            for k, (of, part) in enumerate(((x, along_y), (y, -along_x), (x, -along_y), (y, along_x))):
-                np.add(of, part, out=corners[k, some])
-        return corners[:2], corners[2:]
+            np.add(x, along_y, out=corners[0, some, 0])
+            np.subtract(y, along_x, out=corners[1, some, 0])
+            np.subtract(x, along_y, out=corners[0, some, 1, ::-1])
+            np.add(y, along_x, out=corners[1, some, 1, ::-1])
+        return corners
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All three."""

@@ -50,8 +50,16 @@ def band(layers: Sequence[Layer], n: int, size: int) -> Band:
     return Band(np.minimum(begin, size - height) + size * np.arange(n), height)
 
 
-def draw(use: str, layers: Sequence[tuple[Layer, int]], bits: int, n: int, size: int, rows: Band) -> Pixels:
-    """Exclusive-or each layer into the planes whose bits its value has, of the lowest `bits`, or cut it out.
+def draw(
+    use: str,
+    layers: Sequence[tuple[Layer, int]],
+    bits: int,
+    n: int,
+    size: int,
+    rows: Band,
+    together: np.ufunc = np.bitwise_xor,
+) -> Pixels:
+    """Join each layer to the planes whose bits its value has, of the lowest `bits`, or cut it out.
 
     Returns:
         uint8 `[bits, n, height, row bytes]`, of these rows, in a buffer for this use (`scratch`). What follows the last
@@ -65,18 +73,18 @@ def draw(use: str, layers: Sequence[tuple[Layer, int]], bits: int, n: int, size:
         if isinstance(spans, Rows):
             image = slice(None) if spans.image is None else spans.image
             for plane in planes:
-                plane[image] ^= spans.pixels.view(np.uint8)[..., : table.itemsize]
+                plane[image] = together(plane[image], spans.pixels.view(np.uint8)[..., : table.itemsize])
             continue
         if isinstance(spans, Copies):
             inside = spans.table.take(spans.which).view(np.uint8).reshape(len(spans.which), -1)
         else:
             inside = np.take(table, spans.start, mode="clip").view(np.uint8)
             inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
-        join: np.ufunc = np.bitwise_and if spans.cut else np.bitwise_xor
+        join: np.ufunc = np.bitwise_and if spans.cut else together
         if spans.cut:
             np.invert(inside, out=inside)
         height, wide = spans.height, inside.shape[1]
-        if spans.first is rows.first:
+        if height == rows.height and (spans.first is rows.first or np.array_equal(spans.first, rows.first)):
             for plane in planes:
                 join(plane, inside.reshape(plane.shape), out=plane)
         elif height:

@@ -26,9 +26,9 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
-FIXED_BITS = 32
+CROSSINGS = 1 << 16  # at a time, of edges and rows: the numbers of more leave the cache
+FIXED_BITS = 32  # of a pixel's fraction
 FIXED = 1 << FIXED_BITS
-CROSSINGS = 1 << 17  # at a time, of edges and rows: the numbers of more leave the cache
 TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
 
 
@@ -141,11 +141,12 @@ def disc(cx: Floats, cy: Floats, radius: Floats, size: int) -> Spans:
     """Discs with centres (cx, cy)."""
     first, y = window(cy - radius, cy + radius, cy, size)
     y *= y
-    square = np.subtract((radius * radius)[:, None], y, out=y)
-    half = np.sqrt(abs(square))
-    np.copysign(half, square, out=half)  # below 0: a row that the disc does not meet
-    before = np.subtract((cx - 0.5)[:, None], half, out=square)
-    return to_spans(before, np.add((cx + 0.5)[:, None], half, out=half), first)
+    half = np.subtract((radius * radius)[:, None], y, out=y)
+    with np.errstate(invalid="ignore"):  # no number: a row that the disc does not meet
+        np.sqrt(half, out=half)
+        start = np.ceil((cx - 0.5)[:, None] - half).astype(np.int64)
+        half += (cx + 0.5)[:, None]
+        return Spans(start, half.astype(np.int64), first)
 
 
 def box(
@@ -258,21 +259,21 @@ def triangle(vertices: Floats, size: int) -> Spans:
 
 
 def polygon(x: Floats, y: Floats, size: int) -> Rows:
-    """Simple polygons, corners `[n, V]` clockwise as seen.
+    """Simple polygons, corners `[n, V]` clockwise as seen; with holes `[n, L, V]`, the corners of these the other way.
 
     An edge crosses the rows whose centres lie from its upper end on, its lower end left out. Where it goes down a span
     of pixels ends, where it goes up one begins: from column a up to b that is 2**b - 2**a, and a row is their sum.
     """
     words = -(-size // 64)
-    beyond = max(-float(x.min(initial=0.0)), float(x.max(initial=0.0)) + 1.0 - size)
-    if beyond > 0.0:  # in a frame that holds them; in the last column, too, none ends in the next row
+    beyond = max(-float(min(some.min(initial=0.0) for some in (x, y))), float(max(some.max(initial=0.0) for some in (x, y))) + 1.0 - size)
+    if beyond > 0.0:  # a frame that holds them; what ends behind the last column would be in the next row
         more = 64 * int(np.ceil(beyond / 64.0))
         pixels = polygon(x + more, y + more, size + 2 * more).pixels
         return Rows(pixels[:, more : more + size, more // 64 : more // 64 + words])
     pixels = np.zeros((len(x), size, words), np.uint64)
     if len(x):
-        assert (x[0] * np.roll(y[0], -1) - np.roll(x[0], -1) * y[0]).sum() >= 0.0, "not clockwise"
-        step = max(1, int(CROSSINGS / (abs(np.diff(y[0])).sum() + y.shape[1])))
+        assert (x[:1] * _ahead(y[:1]) - y[:1] * _ahead(x[:1])).sum() >= 0.0, "not clockwise"
+        step = max(1, int(CROSSINGS / (abs(_ahead(y[:1])).sum() + y[0].size)))
         for begin in range(0, len(x), step):
             piece = slice(begin, begin + step)
             _add_crossings(x[piece], y[piece], size, pixels[piece].reshape(-1))
@@ -288,13 +289,14 @@ def _add_crossings(x: Floats, y: Floats, size: int, found: Words) -> None:
     all edges are one running sum.
     """
     wide = -(-size // 64) * 64
-    row = np.clip(np.ceil(y - 0.5), 0, size)  # the first below each corner
+    y = y - 0.5  # from the first row of pixel centres
+    row = np.ceil(y)  # the first below each corner
     down = _ahead(row)
     with np.errstate(divide="ignore", invalid="ignore"):  # of level edges, which cross no row
         slope = _ahead(x) / _ahead(y)
         row -= down < 0.0  # that is crossed first
-        column = x + slope * (row + 0.5 - y) + 0.5
-    row += np.arange(0, len(x) * size, size)[:, None]
+        column = x + slope * (row - y) + 0.5
+    row += np.arange(0, len(x) * size, size).reshape(-1, *(1,) * (x.ndim - 1))
     down = down.ravel()
     ends, begins = np.flatnonzero(down > 0.0), np.flatnonzero(down < 0.0)
     edge = np.concatenate((ends, begins))
@@ -322,8 +324,8 @@ def _add_crossings(x: Floats, y: Floats, size: int, found: Words) -> None:
 def _ahead(corners: Floats) -> Floats:
     """From each corner to the next."""
     found = np.empty_like(corners)
-    np.subtract(corners[:, 1:], corners[:, :-1], out=found[:, :-1])
-    np.subtract(corners[:, 0], corners[:, -1], out=found[:, -1])
+    np.subtract(corners[..., 1:], corners[..., :-1], out=found[..., :-1])
+    np.subtract(corners[..., 0], corners[..., -1], out=found[..., -1])
     return found
 
 

@@ -99,7 +99,10 @@ class Triangle(NamedTuple):
 
 
 class Polygon(NamedTuple):
-    """Simple polygons, convex or not, with corners (x, y), `[n, V]` each, clockwise as seen."""
+    """Simple polygons, convex or not, with corners (x, y), `[n, V]` each, clockwise as seen.
+
+    With holes `[n, L, V]`, the corners of these the other way.
+    """
 
     x: Floats
     y: Floats
@@ -110,7 +113,10 @@ class Polygon(NamedTuple):
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
-        return np.stack((self.x, self.y), axis=2)
+        corners = np.stack((self.x, self.y), axis=-1)
+        if corners.ndim == 4:  # one outline, which goes to a hole and back on the same way
+            corners = np.concatenate((corners, corners[:, :, :1]), axis=2).reshape(len(self.x), -1, 2)
+        return corners
 
 
 class Choice(NamedTuple):
