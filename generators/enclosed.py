@@ -38,7 +38,6 @@ DIRECTIONS: Floats = np.arange(96, dtype=np.float64) * (
     2.0 * pi / 96.0
 )  # of the corners of the polygon that the curve is
 WAVE_GRID, BASIS_GRID = 2.0**-16, 2.0**-20  # px of waves, and what corners are made of them
-AT_ONCE = 128  # curves
 
 
 class Enclosed(Generator):
@@ -119,7 +118,7 @@ class Enclosed(Generator):
             for every in (8, 1):  # of the corners: most are refused by a few
                 for mark in marks:
                     seen = np.concatenate((waves, -mark.T), axis=1).take(left, axis=0)
-                    away = abs(seen @ _corners(lobes)[:, : 2 * len(DIRECTIONS) : every])
+                    away = abs(seen @ np.concatenate(_corners(lobes)[:2, :, : len(DIRECTIONS) : every], axis=1))
                     count = away.shape[1] // 2
                     left = left[np.maximum(away[:, :count], away[:, count:]).min(axis=1) >= clear]
             waves = waves.take(left, axis=0).T
@@ -170,27 +169,21 @@ class Enclosed(Generator):
         half, radii = np.array([0.5]), np.array([[RADIUS], [HOLE]]) * self.scale
         return [Sprites(Disc(half, half, radius), size=self.size) for radius in radii]
 
-    def _edges(self, factors: NDArray[np.void]) -> Floats:
-        """Corners of the outer and the inner edge of the curve, `[2, n, 2, 96]`, x before y, in pixels of this frame.
+    def _edges(self, factors: NDArray[np.void]) -> tuple[Floats, Floats]:
+        """Corners (x, y) of the outer and the inner edge of the curve, `[n, 2, 96]` each, in pixels of this frame.
 
         Of numbers on grids every sum is exact: a sine's last bit and the order, which differ between machines, are lost.
         """
         columns = {name: factors[name].astype(np.float64) for name in factors.dtype.names or ()}
         middle = np.stack([columns[axis] * self.scale + 0.5 for axis in "xy"], axis=1)
         made_of = np.rint(np.concatenate((self._waves(columns) * self.scale, middle), axis=1) / WAVE_GRID) * WAVE_GRID
-        corners = np.empty((2, len(factors), 2, len(DIRECTIONS)))
-        half = STROKE / 2.0 * self.scale
-        for begin in range(0, len(factors), AT_ONCE):  # of more the numbers leave the cache
-            some = slice(begin, begin + AT_ONCE)
-            x, y, along_x, along_y = np.split(made_of[some] @ _corners(int(self.values["lobes"])), 4, axis=1)
-            share = half / np.sqrt(along_x * along_x + along_y * along_y)
-            along_x *= share
-            along_y *= share
-            np.add(x, along_y, out=corners[0, some, 0])
-            np.subtract(y, along_x, out=corners[1, some, 0])
-            np.subtract(x, along_y, out=corners[0, some, 1, ::-1])
-            np.add(y, along_x, out=corners[1, some, 1, ::-1])
-        return corners
+        x, y, along_x, along_y = (made_of @ table for table in _corners(int(self.values["lobes"])))
+        half = STROKE / 2.0 * self.scale / np.sqrt(along_x * along_x + along_y * along_y)
+        along_x *= half
+        along_y *= half
+        x += along_y
+        y -= along_x
+        return x.reshape(-1, 2, len(DIRECTIONS)), y.reshape(-1, 2, len(DIRECTIONS))
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All three."""
@@ -213,12 +206,16 @@ def _basis(lobes: int, direction: Floats) -> Floats:
 
 @lru_cache(maxsize=4)
 def _corners(lobes: int) -> Floats:
-    """What waves and the middle make of x and y of corners, and of the steps from the last to the next, `[7, 4 * 96]`."""
-    places = np.stack([_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)], axis=1)
+    """What waves and the middle make of x and y of corners and of their neighbours' distance, `[4, 7, 2 * 96]`.
+
+    The second time the other way round.
+    """
+    places = np.stack([_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)])
     places = np.rint(places / BASIS_GRID) * BASIS_GRID
-    places = np.concatenate((places, np.repeat(np.eye(2)[..., None], len(DIRECTIONS), axis=2)))
+    places = np.concatenate((places, np.repeat(np.eye(2)[..., None], len(DIRECTIONS), axis=2)), axis=1)
     steps = np.roll(places, -1, axis=2) - np.roll(places, 1, axis=2)
-    return np.concatenate((places, steps), axis=1).reshape(7, -1)
+    there, back = (np.concatenate((places, way * steps)) for way in (1.0, -1.0))
+    return np.concatenate((there, back[..., ::-1]), axis=2)
 
 
 def _marks(drawn: dict[str, Floats]) -> tuple[Floats, Floats]:

@@ -265,7 +265,10 @@ def polygon(x: Floats, y: Floats, size: int) -> Rows:
     of pixels ends, where it goes up one begins: from column a up to b that is 2**b - 2**a, and a row is their sum.
     """
     words = -(-size // 64)
-    beyond = max(-float(min(some.min(initial=0.0) for some in (x, y))), float(max(some.max(initial=0.0) for some in (x, y))) + 1.0 - size)
+    beyond = max(
+        -float(min(some.min(initial=0.0) for some in (x, y))),
+        float(max(some.max(initial=0.0) for some in (x, y))) + 1.0 - size,
+    )
     if beyond > 0.0:  # a frame that holds them; what ends behind the last column would be in the next row
         more = 64 * int(np.ceil(beyond / 64.0))
         pixels = polygon(x + more, y + more, size + 2 * more).pixels
@@ -292,21 +295,23 @@ def _add_crossings(x: Floats, y: Floats, size: int, found: Words) -> None:
     y = y - 0.5  # from the first row of pixel centres
     row = np.ceil(y)  # the first below each corner
     down = _ahead(row)
-    with np.errstate(divide="ignore", invalid="ignore"):  # of level edges, which cross no row
-        slope = _ahead(x) / _ahead(y)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of edges that cross no row, or no second one
+        slope = _ahead(x)
+        slope /= _ahead(y)
         row -= down < 0.0  # that is crossed first
-        column = x + slope * (row - y) + 0.5
-    row += np.arange(0, len(x) * size, size).reshape(-1, *(1,) * (x.ndim - 1))
-    down = down.ravel()
-    ends, begins = np.flatnonzero(down > 0.0), np.flatnonzero(down < 0.0)
-    edge = np.concatenate((ends, begins))
-    count, at, jump, step = (some.take(edge) for some in (down, row, column, slope))
-    count[len(ends):] *= -1.0
-    count = count.astype(np.int64)
-    np.minimum(np.maximum(step, -float(size), out=step), size, out=step)  # what is steeper crosses one row
-    step = (step * FIXED).astype(np.int64) + wide * FIXED
-    step[len(ends):] *= -1
-    jump = (jump * FIXED).astype(np.int64) + at.astype(np.int64) * (wide * FIXED)
+        column = np.subtract(row, y, out=y)
+        column *= slope
+        column += x
+        row += np.arange(0, len(x) * size, size).reshape(-1, *(1,) * (x.ndim - 1))
+        down = down.ravel()
+        ends, begins = np.flatnonzero(down > 0.0), np.flatnonzero(down < 0.0)
+        edge = np.concatenate((ends, begins))
+        step = (slope.take(edge) * FIXED).astype(np.int64)
+    step += wide * FIXED
+    step[len(ends) :] *= -1
+    count = abs(down.take(edge).astype(np.int64))
+    jump = ((column.take(edge) + 0.5) * FIXED).astype(np.int64)
+    jump += row.take(edge).astype(np.int64) * (wide * FIXED)
     jump[1:] -= (jump + step * (count - 1))[:-1]
     place = np.repeat(step, count)  # of each crossing
     behind = np.cumsum(count)
@@ -316,15 +321,16 @@ def _add_crossings(x: Floats, y: Floats, size: int, found: Words) -> None:
     place >>= FIXED_BITS
     place &= 63
     bit = np.left_shift(np.uint64(1), place.view(np.uint64))
-    split = int(count[:len(ends)].sum())
+    split = int(count[: len(ends)].sum())
     np.add.at(found, word[:split], bit[:split])
     np.subtract.at(found, word[split:], bit[split:])
 
 
 def _ahead(corners: Floats) -> Floats:
     """From each corner to the next."""
-    found = np.empty_like(corners)
-    np.subtract(corners[..., 1:], corners[..., :-1], out=found[..., :-1])
+    found = np.empty(corners.shape)
+    flat = corners.reshape(-1)
+    np.subtract(flat[1:], flat[:-1], out=found.reshape(-1)[:-1])  # also from image to image: longer loops are faster
     np.subtract(corners[..., 0], corners[..., -1], out=found[..., -1])
     return found
 
