@@ -71,9 +71,12 @@ def draw(
     for spans, value in layers:
         planes = [drawn[k] for k in range(bits) if value >> k & 1]
         if isinstance(spans, Rows):
-            image = slice(None) if spans.image is None else spans.image
+            whole = spans.pixels.view(np.uint8)[..., : table.itemsize]
             for plane in planes:
-                plane[image] = together(plane[image], spans.pixels.view(np.uint8)[..., : table.itemsize])
+                if spans.image is None:
+                    together(plane, whole, out=plane)
+                else:
+                    plane[spans.image] = together(plane[spans.image], whole)
             continue
         if isinstance(spans, Copies):
             inside = spans.table.take(spans.which).view(np.uint8).reshape(len(spans.which), -1)
