@@ -315,19 +315,24 @@ def _add_crossings(x: Floats, y: Floats, size: int, found: Words) -> None:
     place += row.take(edge).astype(np.int64) * (wide * FIXED)
     split = len(ends)
     if count.max(initial=0) > FEW:
-        place, split = _series(place, step, count), int(count[:split].sum())
-        count[:] = 1
+        _add_bits(found, _series(place, step, count), int(count[:split].sum()))
+        return
     while len(place):
         more = np.flatnonzero(count > 1)
-        after, step, count = place.take(more), step.take(more), count.take(more) - 1
-        after += step
-        word = place >> FIXED_BITS + 6
-        place >>= FIXED_BITS
-        place &= 63
-        bit = np.left_shift(np.uint64(1), place.view(np.uint64))
-        np.add.at(found, word[:split], bit[:split])
-        np.subtract.at(found, word[split:], bit[split:])
+        step, count = step.take(more), count.take(more) - 1
+        after = place.take(more) + step
+        _add_bits(found, place, split)
         place, split = after, int(np.searchsorted(more, split))
+
+
+def _add_bits(found: Words, place: Ints, split: int) -> None:
+    """Adds a bit at each of so many places, which are lost, and subtracts one at the others."""
+    word = place >> FIXED_BITS + 6
+    place >>= FIXED_BITS
+    place &= 63
+    bit = np.left_shift(np.uint64(1), place.view(np.uint64))
+    np.add.at(found, word[:split], bit[:split])
+    np.subtract.at(found, word[split:], bit[split:])
 
 
 def _series(first: Ints, step: Ints, count: Ints) -> Ints:
