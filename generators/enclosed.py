@@ -172,7 +172,7 @@ class Enclosed(Generator):
     def _edges(self, factors: NDArray[np.void]) -> tuple[Floats, Floats]:
         """Corners (x, y) of the outer and the inner edge of the curve, `[n, 2, 96]` each, in pixels of this frame.
 
-        Of numbers on grids every sum is exact: a sine's last bit and the order, which differ between machines, are lost.
+        Sums of numbers on grids are exact: the last bit of a sine and the order do not count, which machines differ in.
         """
         columns = {name: factors[name].astype(np.float64) for name in factors.dtype.names or ()}
         middle = np.stack([columns[axis] * self.scale + 0.5 for axis in "xy"], axis=1)

@@ -87,7 +87,7 @@ def draw(
         if spans.cut:
             np.invert(inside, out=inside)
         height, wide = spans.height, inside.shape[1]
-        if height == rows.height and (spans.first is rows.first or np.array_equal(spans.first, rows.first)):
+        if _are(rows, spans.first, height):
             for plane in planes:
                 join(plane, inside.reshape(plane.shape), out=plane)
         elif height:
@@ -102,6 +102,13 @@ def draw(
                 join(pixels, inside, out=pixels)
                 windows[first] = held
     return drawn
+
+
+def _are(rows: Band, first: Ints | None, height: int) -> bool:
+    """Whether the windows are the bands."""
+    if first is None or rows.first is None:
+        return first is rows.first
+    return height == rows.height and np.array_equal(first, rows.first)
 
 
 def _within(rows: Band, first: Ints | None, n: int, size: int) -> Ints:

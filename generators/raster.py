@@ -15,7 +15,6 @@ rounds these alike everywhere: the last bit of a sine cannot move a pixel.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np

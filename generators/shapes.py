@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import coverage, planes, raster
-from generators.raster import Axes, Copies, Floats, Ints, Layer, Rows, Words
+from generators.raster import Axes, Copies, Floats, Ints, Layer, Words
 
 SPRITES = 256  # px, of a frame: in larger ones the sprites of all columns are more than what is saved
 
@@ -219,8 +219,11 @@ class Stamp(NamedTuple):
 
 
 def stamped(shape: Shape, n: int) -> tuple[Words, int]:
-    """Shapes that lie in frames of 64 px, a word for each row from the first that any of them holds on, `[n, h]`; and
-    that row."""
+    """Shapes that lie in frames of 64 px, a word for each row from the first that any of them holds on, `[n, h]`.
+
+    Returns:
+        The words, and that row.
+    """
     whole = planes.Band(None, 64)
     layers = [(spans, 1) for part in (*parts(shape), *holes(shape)) for spans in part.layers(64)]
     pixels: Words = planes.draw("stamp", layers, 1, n, 64, whole)[0].view("<u8")[..., 0]
