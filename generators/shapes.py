@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import coverage, planes, raster
+from generators import coverage, planes, polygons, raster
 from generators.raster import Axes, Copies, Floats, Ints, Layer, Words
 
 SPRITES = 256  # px, of a frame: in larger ones the sprites of all columns are more than what is saved
@@ -109,7 +109,7 @@ class Polygon(NamedTuple):
 
     def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
-        return [raster.polygon(self.x, self.y, size)]
+        return [polygons.polygon(self.x, self.y, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
