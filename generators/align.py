@@ -50,7 +50,7 @@ class Align(Generator):
     classes = ("straight-mirrored", "straight-unlike", "bent-mirrored", "bent-unlike")
     objects = ("line", "pairs")
     default_n, default_n_test = 1000, 500  # own choice: those of rect-tri
-    apart = True
+    together = np.bitwise_xor
     factors = (
         Factor("line", "class", 0, 1, "", "balanced", "of the three large marks", ("straight", "bent")),
         Factor("mirror", "class", 0, 1, "", "balanced", "pairs of small marks", ("mirrored", "unlike")),

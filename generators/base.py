@@ -55,7 +55,7 @@ class Generator(ABC):
     parameters: ClassVar[tuple[Parameter, ...]]
     default_n: ClassVar[int]
     default_n_test: ClassVar[int]
-    apart: ClassVar[bool] = False  # whether all objects are ink and no two of them hold a pixel: one plane has them all
+    together: ClassVar[np.ufunc | None] = None  # what makes the ink of all layers of all objects, if one function does
     draws_as: ClassVar[str] = ""  # whose random numbers it draws, if not those of its own name
 
     @abstractmethod
@@ -209,12 +209,13 @@ class Generator(ABC):
             images[...] = grey[0]
             return
         layers = [_layers(shapes, self.size) for shapes in zip(*scenes, strict=True)]
-        if masks is None and self.apart:
+        together = self.together if masks is None else None
+        if together:
             layers = [[layer for held in layers for layer in held]]
         rows = planes.band([spans for held in layers for spans, _ in held], len(factors), self.size)
         objects = [self.paint(factors, k, held, len(scenes), rows) for k, held in enumerate(layers)]
         if not grey:
-            ink = objects[0] if len(objects) == 1 and self.apart else self.ink(objects)
+            ink = objects[0] if together else self.ink(objects)
             planes.unpack([(ink[0], 255)], rows, images)
         if masks is None:
             return
@@ -232,7 +233,8 @@ class Generator(ABC):
         self, factors: NDArray[np.void], number: int, layers: Sequence[tuple[Layer, int]], bits: int, rows: Band
     ) -> Pixels:
         """The planes of object `number`, one for each version of the scene (`planes.draw`)."""
-        return planes.draw(f"object {number}", layers, bits, len(factors), self.size, rows)
+        together = self.together or np.bitwise_xor
+        return planes.draw(f"object {number}", layers, bits, len(factors), self.size, rows, together)
 
     def _grey(self, scene: Sequence[Shape]) -> Pixels:
         """The covered share of each pixel, 0 to 255; what is no ink on its own is cut out."""

@@ -39,7 +39,7 @@ class Bind(Generator):
     classes = ("disc-in-ring", "bar-in-ring")
     objects = ("ring", "square", "disc", "bar")
     default_n, default_n_test = 1000, 500
-    apart = True
+    together = np.bitwise_xor
     factors = (
         Factor(
             "in_ring", "class", 0, 1, "", "balanced", "mark in the ring; the square holds the other", ("disc", "bar")

@@ -51,7 +51,7 @@ class CircSq(Generator):
     classes = ("circle-circle", "circle-square", "square-square")
     objects = ("object_1", "object_2")
     default_n, default_n_test = 600, 399  # the published file; the paper, section 3.2, says 600/400
-    apart = True
+    together = np.bitwise_xor
     factors = (
         Factor("shape_1", "class", 0, 1, "", "balanced", "of object 1", ("circle", "square")),
         Factor("shape_2", "class", 0, 1, "", "balanced", "of object 2", ("circle", "square")),

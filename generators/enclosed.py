@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators.base import Generator
-from generators.factors import ANGLE, GRID, NOISE_KEY, Factor
+from generators.factors import ANGLE, NOISE_KEY, Factor
 from generators.parameters import COMMON, Parameter
 from generators.random import Draws, halves
 from generators.raster import Floats, Ints, Pixels
@@ -37,6 +37,7 @@ SHIFT = 3.0  # px, of the middle between the marks from the middle of the frame
 DIRECTIONS: Floats = np.arange(96, dtype=np.float64) * (
     2.0 * pi / 96.0
 )  # of the corners of the polygon that the curve is
+WAVE_GRID, BASIS_GRID = 2.0**-16, 2.0**-20  # px of waves, and what corners are made of them
 
 
 class Enclosed(Generator):
@@ -47,7 +48,7 @@ class Enclosed(Generator):
     classes = ("disc-inside", "ring-inside")
     objects = ("curve", "disc", "ring")
     default_n, default_n_test = 1000, 500
-    apart = True
+    together = np.bitwise_xor
     factors = (
         Factor(
             "inside", "class", 0, 1, "", "balanced", "mark inside the curve; the other is outside", ("disc", "ring")
@@ -116,8 +117,8 @@ class Enclosed(Generator):
             left = np.arange(len(rows))
             for every in (8, 1):  # of the corners: most are refused by a few
                 for mark in marks:
-                    seen = np.concatenate((waves, mark.T), axis=1).take(left, axis=0)
-                    away = abs(seen @ _from_mark(lobes)[:, ::every])
+                    seen = np.concatenate((waves, -mark.T), axis=1).take(left, axis=0)
+                    away = abs(seen @ np.concatenate(_corners(lobes)[:2, :, : len(DIRECTIONS) : every], axis=1))
                     count = away.shape[1] // 2
                     left = left[np.maximum(away[:, :count], away[:, count:]).min(axis=1) >= clear]
             waves = waves.take(left, axis=0).T
@@ -156,9 +157,8 @@ class Enclosed(Generator):
         disc, ring = np.where(swapped, outside, inside), np.where(swapped, inside, outside)
         none = np.zeros(len(factors), np.int64)
         full, hole = self.sprites
-        outer, inner = self._edges(factors)
         return [
-            Group((Polygon(*outer),), (Polygon(*inner),)),
+            Polygon(*self._edges(factors)),
             Copied(full, none, *disc),
             Group((Copied(full, none, *ring),), (Copied(hole, none, *ring),)),
         ]
@@ -169,21 +169,21 @@ class Enclosed(Generator):
         half, radii = np.array([0.5]), np.array([[RADIUS], [HOLE]]) * self.scale
         return [Sprites(Disc(half, half, radius), size=self.size) for radius in radii]
 
-    def _edges(self, factors: NDArray[np.void]) -> tuple[list[Floats], list[Floats]]:
-        """Corners of the outer and the inner edge of the curve, `[2, n, 96]`, in 1/4096 px of this frame.
+    def _edges(self, factors: NDArray[np.void]) -> tuple[Floats, Floats]:
+        """Corners (x, y) of the outer and the inner edge of the curve, `[n, 2, 96]` each, in pixels of this frame.
 
-        A sine's last bit, which differs between machines, is lost.
+        Sums of numbers on grids are exact: the last bit of a sine and the order do not count, which machines differ in.
         """
         columns = {name: factors[name].astype(np.float64) for name in factors.dtype.names or ()}
-        x, y, along_x, along_y = np.split(self._waves(columns) @ _corners(int(self.values["lobes"])), 4, axis=1)
-        half = STROKE / 2.0 / np.sqrt(along_x * along_x + along_y * along_y)
+        middle = np.stack([columns[axis] * self.scale + 0.5 for axis in "xy"], axis=1)
+        made_of = np.rint(np.concatenate((self._waves(columns) * self.scale, middle), axis=1) / WAVE_GRID) * WAVE_GRID
+        x, y, along_x, along_y = (made_of @ table for table in _corners(int(self.values["lobes"])))
+        half = STROKE / 2.0 * self.scale / np.sqrt(along_x * along_x + along_y * along_y)
         along_x *= half
         along_y *= half
-        x += columns["x"][:, None]
-        y += columns["y"][:, None]
-        edges = ((x + along_y, y - along_x), (x - along_y, y + along_x))
-        outer, inner = ([np.rint(edge * (self.scale * GRID) + 0.5 * GRID) / GRID for edge in both] for both in edges)
-        return outer, inner
+        x += along_y
+        y -= along_x
+        return x.reshape(-1, 2, len(DIRECTIONS)), y.reshape(-1, 2, len(DIRECTIONS))
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """All three."""
@@ -206,17 +206,16 @@ def _basis(lobes: int, direction: Floats) -> Floats:
 
 @lru_cache(maxsize=4)
 def _corners(lobes: int) -> Floats:
-    """What waves make of the x and the y of corners, and of the steps from the last to the next, `[5, 4 * 96]`."""
-    places = [_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)]
-    steps = [np.roll(place, -1, axis=1) - np.roll(place, 1, axis=1) for place in places]
-    return np.concatenate((*places, *steps), axis=1)
+    """What waves and the middle make of x and y of corners and of their neighbours' distance, `[4, 7, 2 * 96]`.
 
-
-@lru_cache(maxsize=4)
-def _from_mark(lobes: int) -> Floats:
-    """What waves and the place of a mark make of the x and the y of corners as seen from there, `[7, 2 * 96]`."""
-    count = len(DIRECTIONS)
-    return np.concatenate((_corners(lobes)[:, : 2 * count], -np.repeat(np.eye(2), count, axis=1)))
+    The second time the other way round.
+    """
+    places = np.stack([_basis(lobes, DIRECTIONS) * of(DIRECTIONS) for of in (np.cos, np.sin)])
+    places = np.rint(places / BASIS_GRID) * BASIS_GRID
+    places = np.concatenate((places, np.repeat(np.eye(2)[..., None], len(DIRECTIONS), axis=2)), axis=1)
+    steps = np.roll(places, -1, axis=2) - np.roll(places, 1, axis=2)
+    there, back = (np.concatenate((places, way * steps)) for way in (1.0, -1.0))
+    return np.concatenate((there, back[..., ::-1]), axis=2)
 
 
 def _marks(drawn: dict[str, Floats]) -> tuple[Floats, Floats]:

@@ -50,8 +50,16 @@ def band(layers: Sequence[Layer], n: int, size: int) -> Band:
     return Band(np.minimum(begin, size - height) + size * np.arange(n), height)
 
 
-def draw(use: str, layers: Sequence[tuple[Layer, int]], bits: int, n: int, size: int, rows: Band) -> Pixels:
-    """Exclusive-or each layer into the planes whose bits its value has, of the lowest `bits`, or cut it out.
+def draw(
+    use: str,
+    layers: Sequence[tuple[Layer, int]],
+    bits: int,
+    n: int,
+    size: int,
+    rows: Band,
+    together: np.ufunc = np.bitwise_xor,
+) -> Pixels:
+    """Join each layer to the planes whose bits its value has, of the lowest `bits`, or cut it out.
 
     Returns:
         uint8 `[bits, n, height, row bytes]`, of these rows, in a buffer for this use (`scratch`). What follows the last
@@ -63,20 +71,23 @@ def draw(use: str, layers: Sequence[tuple[Layer, int]], bits: int, n: int, size:
     for spans, value in layers:
         planes = [drawn[k] for k in range(bits) if value >> k & 1]
         if isinstance(spans, Rows):
-            image = slice(None) if spans.image is None else spans.image
+            whole = spans.pixels.view(np.uint8)[..., : table.itemsize]
             for plane in planes:
-                plane[image] ^= spans.pixels.view(np.uint8)[..., : table.itemsize]
+                if spans.image is None:
+                    together(plane, whole, out=plane)
+                else:
+                    plane[spans.image] = together(plane[spans.image], whole)
             continue
         if isinstance(spans, Copies):
             inside = spans.table.take(spans.which).view(np.uint8).reshape(len(spans.which), -1)
         else:
             inside = np.take(table, spans.start, mode="clip").view(np.uint8)
             inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
-        join: np.ufunc = np.bitwise_and if spans.cut else np.bitwise_xor
+        join: np.ufunc = np.bitwise_and if spans.cut else together
         if spans.cut:
             np.invert(inside, out=inside)
         height, wide = spans.height, inside.shape[1]
-        if spans.first is rows.first:
+        if _are(rows, spans.first, height):
             for plane in planes:
                 join(plane, inside.reshape(plane.shape), out=plane)
         elif height:
@@ -91,6 +102,13 @@ def draw(use: str, layers: Sequence[tuple[Layer, int]], bits: int, n: int, size:
                 join(pixels, inside, out=pixels)
                 windows[first] = held
     return drawn
+
+
+def _are(rows: Band, first: Ints | None, height: int) -> bool:
+    """Whether the windows are the bands."""
+    if first is None or rows.first is None:
+        return first is rows.first
+    return height == rows.height and np.array_equal(first, rows.first)
 
 
 def _within(rows: Band, first: Ints | None, n: int, size: int) -> Ints:

@@ -7,7 +7,7 @@ shape or on its outline. Angles are in degrees, counter-clockwise as the picture
 Every shape here but a polygon is convex, so it meets a row of pixel centres in one interval. A shape
 function takes arrays `[n]`, one value for each image, and returns a `Spans`: the half-open column range
 that is set in each row of a window that holds the shape. Rows cost time, so a small shape has few.
-A polygon gives whole frames, as `Rows`.
+Polygons are in `generators.polygons`.
 
 Only +, -, *, / and sqrt follow after the angle has become a rotation on a grid, and IEEE 754
 rounds these alike everywhere: the last bit of a sine cannot move a pixel.
@@ -15,7 +15,6 @@ rounds these alike everywhere: the last bit of a sine cannot move a pixel.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,6 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
-CROSSINGS = 1 << 17  # at a time, of edges and rows: the numbers of more leave the cache
 TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
 
 
@@ -139,11 +137,12 @@ def disc(cx: Floats, cy: Floats, radius: Floats, size: int) -> Spans:
     """Discs with centres (cx, cy)."""
     first, y = window(cy - radius, cy + radius, cy, size)
     y *= y
-    square = np.subtract((radius * radius)[:, None], y, out=y)
-    half = np.sqrt(abs(square))
-    np.copysign(half, square, out=half)  # below 0: a row that the disc does not meet
-    before = np.subtract((cx - 0.5)[:, None], half, out=square)
-    return to_spans(before, np.add((cx + 0.5)[:, None], half, out=half), first)
+    half = np.subtract((radius * radius)[:, None], y, out=y)
+    with np.errstate(invalid="ignore"):  # no number: a row that the disc does not meet
+        np.sqrt(half, out=half)
+        start = np.ceil((cx - 0.5)[:, None] - half).astype(np.int64)
+        half += (cx + 0.5)[:, None]
+        return Spans(start, half.astype(np.int64), first)
 
 
 def box(
@@ -253,61 +252,6 @@ def triangle(vertices: Floats, size: int) -> Spans:
     left += (np.minimum(x1, middle) - 0.5)[:, None]
     right += (np.maximum(x1, middle) + 0.5)[:, None]
     return to_spans(left, right, first)
-
-
-def polygon(x: Floats, y: Floats, size: int) -> Rows:
-    """Simple polygons, corners `[n, V]` clockwise as seen.
-
-    An edge crosses the rows whose centres lie from its upper end on, its lower end left out. Where it goes down a span
-    of pixels ends, where it goes up one begins: from column a up to b that is 2**b - 2**a, and a row is their sum.
-    """
-    words = -(-size // 64)
-    found = np.zeros(len(x) * size * words + 1, "<u8")  # one more: what ends behind the last column of all
-    if len(x):
-        assert (x[0] * np.roll(y[0], -1) - np.roll(x[0], -1) * y[0]).sum() >= 0.0, "not clockwise"
-        step = max(1, int(CROSSINGS / (abs(np.diff(y[0])).sum() + y.shape[1])))
-        for begin in range(0, len(x), step):
-            piece = slice(begin, begin + step)
-            _add_crossings(x[piece], y[piece], size, found[begin * size * words :])
-    pixels = found[:-1].reshape(len(x), size, words)
-    for k in range(1, words):  # what has not ended in a word goes on in the next
-        pixels[..., k] -= pixels[..., k - 1] >> np.uint64(63)
-    return Rows(pixels)
-
-
-def _add_crossings(x: Floats, y: Floats, size: int, found: Words) -> None:
-    """Adds what begins and ends at the edges of polygons."""
-    rows = np.clip(np.ceil(y - 0.5), 0, size)  # the first below each corner
-    after = np.roll(rows, -1, axis=1)
-    top = np.minimum(rows, after)
-    with np.errstate(divide="ignore", invalid="ignore"):  # of level edges, which cross no row
-        slope = (np.roll(x, -1, axis=1) - x) / (np.roll(y, -1, axis=1) - y)
-        begin = x + slope * (top + (0.5 - y)) + 0.5
-    words = -(-size // 64)
-    first = words * (top.astype(np.int64) + np.arange(0, len(x) * size, size)[:, None])
-    down = (after - rows).astype(np.int64).ravel()
-    count = abs(down)
-    edge = np.repeat(np.arange(len(count)), count)  # of each crossing
-    row = np.arange(len(edge))
-    row -= (np.cumsum(count) - count).take(edge)
-    at = slope.ravel().take(edge)
-    at *= row
-    at += begin.ravel().take(edge)
-    column = np.clip(at, 0, size, out=at).astype(np.int64)
-    row *= words
-    row += first.ravel().take(edge)
-    row += column >> 6
-    bit = _column_bits(size).take(column)
-    bit *= np.sign(down).astype(np.uint64).take(edge)
-    np.add.at(found, row, bit)
-
-
-@lru_cache(maxsize=16)
-def _column_bits(size: int) -> Words:
-    """In its word, the bit of each column and of the one behind the last, if that is in a word of the row."""
-    bits = np.uint64(1) << (np.arange(size + 1, dtype=np.uint64) % np.uint64(64))
-    bits[-(-size // 64) * 64 :] = 0
-    return bits
 
 
 def superellipse(cx: Floats, cy: Floats, turned: Axes, half: Floats, exponent: float, size: int) -> Spans:

@@ -52,7 +52,7 @@ class Same(Generator):
     classes = ("same", "different")
     objects = ("a_disc_1", "a_disc_2", "b_disc_1", "b_disc_2")
     default_n, default_n_test = 1000, 500
-    apart = True
+    together = np.bitwise_xor
     factors = (
         Factor("groups", "class", 0, 1, "", "balanced", "what they are of", ("same", "different")),
         ANGLE,

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import coverage, planes, raster
-from generators.raster import Axes, Copies, Floats, Ints, Layer, Rows, Words
+from generators import coverage, planes, polygons, raster
+from generators.raster import Axes, Copies, Floats, Ints, Layer, Words
 
 SPRITES = 256  # px, of a frame: in larger ones the sprites of all columns are more than what is saved
 
@@ -99,18 +99,24 @@ class Triangle(NamedTuple):
 
 
 class Polygon(NamedTuple):
-    """Simple polygons, convex or not, with corners (x, y), `[n, V]` each, clockwise as seen."""
+    """Simple polygons, convex or not, with corners (x, y), `[n, V]` each, clockwise as seen.
+
+    With holes `[n, L, V]`, the corners of these the other way.
+    """
 
     x: Floats
     y: Floats
 
     def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`."""
-        return [raster.polygon(self.x, self.y, size)]
+        return [polygons.polygon(self.x, self.y, size)]
 
     def vertices(self, size: int) -> Floats:
         """As of every `Shape`."""
-        return np.stack((self.x, self.y), axis=2)
+        corners = np.stack((self.x, self.y), axis=-1)
+        if corners.ndim == 4:  # one outline, which goes to a hole and back on the same way
+            corners = np.concatenate((corners, corners[:, :, :1]), axis=2).reshape(len(self.x), -1, 2)
+        return corners
 
 
 class Choice(NamedTuple):
@@ -190,34 +196,40 @@ class Stamp(NamedTuple):
 
     shape: Shape
     pixels: Words
-    rows: Ints
+    top: int
     x: Floats
     y: Floats
 
     def layers(self, size: int) -> list[Layer]:
         """As of every `Shape`; what is drawn lies in the frame."""
-        n, words = len(self.x), -(-size // 64)
-        x, y = self.x.astype(np.int64), self.y.astype(np.int64)
-        assert not n or (y.min() + self.rows[0] >= 0 and y.max() + self.rows[-1] < size)
-        place = ((y + np.arange(0, n * size, size)) * words + (x >> 6))[:, None] + words * self.rows
-        shift = (x & 63).astype(np.uint64)[:, None]
-        found = np.zeros(n * size * words + 1, np.uint64)  # one more: nothing, of the last word
-        np.add.at(found, place.ravel(), (self.pixels << shift).ravel())
-        np.add.at(found, place.ravel() + 1, (self.pixels >> (np.uint64(64) - shift)).ravel())
-        return [Rows(found[:-1].reshape(n, size, words))]
+        n, height = self.pixels.shape
+        x, first = self.x.astype(np.int64), self.y.astype(np.int64) + self.top
+        assert not n or (first.min() >= 0 and first.max() + height <= size)
+        first += np.arange(0, n * size, size)
+        moved = np.empty((n, height, -(-size // 64)), np.uint64)
+        for word in range(moved.shape[2]):
+            right = (x - 64 * word).astype(np.uint64)[:, None]  # to shift by 64 or more leaves nothing
+            np.bitwise_or(self.pixels << right, self.pixels >> -right, out=moved[..., word])
+        held = np.ascontiguousarray(moved.view(np.uint8)[..., : -(-size // 8)]).reshape(n, -1)
+        return [Copies(np.arange(n), held.view(f"V{held.shape[1]}")[:, 0], height, first)]
 
     def vertices(self, size: int) -> Floats:
         """Its parts have them."""
         raise AssertionError("a stamp is binary")
 
 
-def stamped(shape: Shape, n: int) -> tuple[Words, Ints]:
-    """Shapes that lie in frames of 64 px, a word for each row that any of them holds, `[n, h]`; and the rows `[h]`."""
+def stamped(shape: Shape, n: int) -> tuple[Words, int]:
+    """Shapes that lie in frames of 64 px, a word for each row from the first that any of them holds on, `[n, h]`.
+
+    Returns:
+        The words, and that row.
+    """
     whole = planes.Band(None, 64)
     layers = [(spans, 1) for part in (*parts(shape), *holes(shape)) for spans in part.layers(64)]
     pixels: Words = planes.draw("stamp", layers, 1, n, 64, whole)[0].view("<u8")[..., 0]
-    rows = np.arange(64)[pixels.any(axis=0) if n else slice(None)]
-    return pixels[:, rows], rows
+    rows = np.flatnonzero(pixels.any(axis=0))
+    top, end = (int(rows[0]), int(rows[-1]) + 1) if n else (0, 64)
+    return pixels[:, top:end].copy(), top
 
 
 class Group(NamedTuple):

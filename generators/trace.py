@@ -44,6 +44,7 @@ class Trace(Generator):
     classes = ("same-curve", "other-curve")
     objects = ("curve_1", "curve_2", "bead_1", "bead_2")
     default_n, default_n_test = 1000, 500
+    together = np.bitwise_or
     factors = (
         Factor("curve", "class", 0, 1, "", "balanced", "that bead 2 is on, as seen from bead 1", ("same", "other")),
         ANGLE,

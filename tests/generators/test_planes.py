@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.measure import points_in_poly
 
-from generators import planes, raster
+from generators import planes, polygons, raster
 from generators.raster import Layer, Spans
 from generators.shapes import Choice, Disc
 from tests.generators.painted import painted
@@ -116,7 +116,7 @@ def test_a_row_may_meet_a_polygon_many_times_and_a_frame_may_cut_it(aside: tuple
     rows, columns = np.mgrid[:size, :size] + 0.5
     centres = np.stack((columns.ravel(), rows.ravel()), axis=1)
     for image, outline in zip(
-        drawn([raster.polygon(corners[..., 0], corners[..., 1], size)], size), corners, strict=True
+        drawn([polygons.polygon(corners[..., 0], corners[..., 1], size)], size), corners, strict=True
     ):
         inside = points_in_poly(centres, outline)  # type: ignore[no-untyped-call]
         np.testing.assert_array_equal(image.ravel(), inside)

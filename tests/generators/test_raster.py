@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.measure import points_in_poly
 
-from generators import raster
+from generators import polygons, raster
 from generators.raster import Spans
 from tests.generators.painted import painted
 
@@ -180,8 +180,24 @@ def test_a_polygon_holds_the_pixels_that_scikit_image_finds_in_it() -> None:
     turn, radius = np.sort(rng.uniform(0.0, 2.0 * np.pi, (20, 17)), axis=1), rng.uniform(10.0, 50.0, (20, 17))
     corners = np.stack((64.0 + radius * np.cos(turn), 64.0 + radius * np.sin(turn)), axis=2)
     drawn = np.empty((20, 128, 128), np.uint8)
-    painted([(raster.polygon(corners[..., 0], corners[..., 1], 128), 1)], drawn)
+    painted([(polygons.polygon(corners[..., 0], corners[..., 1], 128), 1)], drawn)
     rows, columns = np.mgrid[:128, :128] + 0.5
     centres = np.stack((columns.ravel(), rows.ravel()), axis=1)
     for image, outline in zip(drawn, corners, strict=True):
         assert np.array_equal(image.ravel() > 0, points_in_poly(centres, outline))  # type: ignore[no-untyped-call]
+
+
+def test_a_polygon_of_short_edges_may_have_a_hole() -> None:
+    turn, phase = np.linspace(0.0, 2.0 * np.pi, 64, endpoint=False), np.arange(5.0)[:, None]
+    outlines = [
+        np.stack((64.3 + r * np.cos(turn), 63.8 + r * np.sin(turn)), axis=2)
+        for r in (40.0 + 6.0 * np.cos(3.0 * turn + phase), 21.0 + 9.0 * np.cos(2.0 * turn - phase))
+    ]
+    corners = np.stack((outlines[0], outlines[1][:, ::-1]), axis=1)
+    drawn = np.empty((5, 128, 128), np.uint8)
+    painted([(polygons.polygon(corners[..., 0], corners[..., 1], 128), 1)], drawn)
+    rows, columns = np.mgrid[:128, :128] + 0.5
+    centres = np.stack((columns.ravel(), rows.ravel()), axis=1)
+    for image, outer, inner in zip(drawn, *outlines, strict=True):
+        outside, hole = (points_in_poly(centres, outline) for outline in (outer, inner))  # type: ignore[no-untyped-call]
+        assert np.array_equal(image.ravel() > 0, outside & ~hole)
