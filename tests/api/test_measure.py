@@ -67,6 +67,17 @@ def test_a_module_is_probed_as_the_command_probes_it(data: Dataset) -> None:
     assert not [path for path in Path().iterdir() if path.name not in ("mine.py", "shapes.h5", "runs", "__pycache__")]
 
 
+@pytest.mark.parametrize("option", ["layer=1", "pool=max"])
+def test_a_module_is_probed_as_it_was_opened(data: Dataset, option: str) -> None:
+    name, _, value = option.partition("=")
+    opened = load(mine(), channels=1, size=32, **{name: value})  # type: ignore[arg-type]
+    found = probe(opened, data)["linear"].to_dict()
+    told = typed("probe", "--encoder", "py:mine:encoder", "--data", "shapes.h5", f"--{name}", value)
+    theirs: dict[str, object] = told["linear"]  # type: ignore[assignment]
+    assert found["checkpoint"] == theirs["checkpoint"] != "last"
+    assert encoder_row(found)["predicted"] == encoder_row(theirs)["predicted"]
+
+
 def test_what_is_printed_is_what_the_command_prints(data: Dataset) -> None:
     found = probe(mine(), "shapes.h5", baselines=False)["linear"]
     assert f"{100 * next(iter(found.scores.values())).value:.1f}" in repr(found)  # type: ignore[operator]
