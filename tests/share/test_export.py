@@ -6,6 +6,7 @@ Alone: pytest tests/share/test_export.py
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from probekit.cli import app
 from probekit.data.split import CPU
+from probekit.models.backbones import import_timm
 from probekit.restore.load import adopt
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.restore.outside import Outside
@@ -120,12 +122,14 @@ def test_the_card_tells_all_of_it_and_its_code_runs(home: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("name", "channels", "formats"),
-    [("timm:test_resnet", 3, "safetensors"), ("timm:test_vit", 1, "safetensors,onnx")],
+    ("name", "channels", "formats", "smaller"),
+    [("timm:test_resnet", 3, "safetensors", {}), ("timm:test_vit", 1, "safetensors,onnx", {"depth": 1})],
 )
 def test_timm_loads_what_its_models_are(
-    name: str, channels: int, formats: str, home: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, channels: int, formats: str, smaller: dict[str, int], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    timm = import_timm()
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, **smaller))  # a block takes a second to trace
     ours = opened(adopted(name, channels, normalise="imagenet").name)
     run("export", ours.run.name, "--to", formats, "--out", "shared")
     card = Path("shared/README.md").read_text()
