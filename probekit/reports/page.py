@@ -263,13 +263,13 @@ def markdown(document: Document) -> str:
         read = [section for section in chapter.sections if not all(isinstance(b, Chart) for b in section.blocks)]
         chapters.append(replace(chapter, sections=read))
     document = replace(document, chapters=chapters)
-    environment = _environment(autoescape=False, finalize=_escape)  # which escapes every expression, for Markdown
+    environment = _environment(autoescape=False, finalize=escaped)  # which escapes every expression, for Markdown
     environment.filters["code"] = _code
     page = environment.get_template("page.md.j2").render(document=document, schema=SCHEMA)
     return visible(re.sub(r"\n{3,}", "\n\n", page).strip()) + "\n"
 
 
-def _escape(value: Any) -> Any:
+def escaped(value: Any) -> Any:
     """Text on one line that Markdown shows as it is; a link or a tag in it stays dead."""
     if isinstance(value, Markup):
         return value
