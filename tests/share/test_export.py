@@ -137,7 +137,7 @@ def test_where_files_lie_is_not_in_the_card(home: Path) -> None:
     run("export", "test_resnet-d_1", "--out", "shared")
     card = Path("shared/README.md").read_text().replace("\\", "")
     assert "- began with weights of `w_1.pt`" in card
-    assert "probe test_resnet-d_1 --data e_1.h5" in card
+    assert "probe test_resnet-d_1 --protocol fixed --data e_1.h5" in card
     assert "my_own" not in card
 
 
