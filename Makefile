@@ -12,14 +12,24 @@ FAST := $(addprefix tests/,test_citations.py test_config.py views/test_corrupt.p
 	probes/test_spectrum.py probes/test_scores.py reports/test_tables.py train/test_monitor.py \
 	train/test_optim.py)
 
-.PHONY: install demo demo-real test test-fast lint check mutants bench bench-smoke clean
+.PHONY: install develop demo demo-real test test-fast lint check mutants bench bench-smoke clean
 
+# What users need; torch is most of it.
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "expected Python 3.11 or newer, found $$($(PYTHON) --version); type: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "installing 1.5 GB into .venv, most of it torch; a minute or two"
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+# And what the tests compare with: oracles, peers, ruff, mypy.
+develop: .venv/developing
+
+.venv/developing: .venv/installed
+	@echo "installing 1.3 GB more, what the tests compare with; a minute or two"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
@@ -31,13 +41,13 @@ demo-real: install
 
 # One thread a process: two test processes with two threads each would fight over two cores. What is compiled is kept,
 # whatever the environment says: else each process compiles all anew.
-test: install
+test: develop
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-fast: install
+test-fast: develop
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --fast $(FAST)
 
-lint: install
+lint: develop
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -45,10 +55,10 @@ lint: install
 check: lint test
 
 # Faults by hand, which the tests must find (tests/mutants.toml).
-mutants: install
+mutants: develop
 	$(BIN)/python -m tests.mutants
 
-bench: install
+bench: develop
 	$(BIN)/python -m benchmarks.generators
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.step_peer
@@ -65,7 +75,7 @@ bench: install
 	$(BIN)/python -m benchmarks.growth
 
 # Ratios to peers against the committed ones; fails past 25 % worse.
-bench-smoke: install
+bench-smoke: develop
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.smoke
 
 clean:

@@ -129,7 +129,7 @@ class Subject:
 
     def features(self, images: Pixels) -> NDArray[np.float32]:
         """The feature maps `[n, h, w, D]`."""
-        found: NDArray[np.float32] = self.opened.maps(images).permute(0, 2, 3, 1).contiguous().numpy()
+        found: NDArray[np.float32] = self.opened.map(images).permute(0, 2, 3, 1).contiguous().numpy()
         return found
 
 
@@ -150,7 +150,7 @@ class Work:
     def check_map(self) -> None:
         """Refuses an encoder without a feature map of several cells."""
         opened = self.subjects[0].opened
-        height, width = opened.maps(self.sample.images([0])).shape[2:]
+        height, width = opened.map(self.sample.images([0])).shape[2:]
         if height * width < 2:
             raise ValueError(
                 f"expected an encoder with a feature map of several cells for {self.asked.kind}, found {opened.name}, "

@@ -118,16 +118,29 @@ class Opened:
         """(height, width) to which it takes the images of a file: larger ones are averaged down."""
         return shrunk_size(info.first.height, info.first.width, self.header["max_size"])
 
-    def take(self, images: NDArray[np.uint8]) -> Tensor:
-        """Images as a file holds them, as uint8 `[N, C, H, W]` on the device at the size that it takes."""
-        return to_device(np.ascontiguousarray(images), self.device, max_size=self.header["max_size"])
+    def take(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
+        """Images as `[N, C, H, W]` from 0 to 255 on the device at the size that it takes.
 
-    def embed(self, info: DatasetInfo, split: str) -> NDArray[np.float32]:
-        """The embeddings `[N, D]` of a split."""
-        return np.concatenate(list(self._embed(info, split)))
+        `images`: as a file holds them, uint8 `[N, H, W]` or `[N, H, W, 3]`; or a tensor `[N, C, H, W]` in [0, 1]. A
+        ValueError for others.
+        """
+        if not isinstance(images, Tensor):
+            return to_device(np.ascontiguousarray(images), self.device, max_size=self.header["max_size"])
+        if images.ndim != 4 or not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
+            found = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
+            raise ValueError(f"expected a tensor of floats [N, C, H, W] in [0, 1], found {found}; divide by 255")
+        return 255 * images.to(self.device)
 
-    def maps(self, images: NDArray[np.uint8]) -> Tensor:
-        """The feature maps `[N, D, h, w]` of images as a file holds them, on the CPU."""
+    def embed(
+        self, data: DatasetInfo | str | Path | NDArray[np.uint8] | Tensor, split: str = "test"
+    ) -> NDArray[np.float32]:
+        """The embeddings `[N, D]` of a split of a dataset file, or of images as `take` has them."""
+        if isinstance(data, str | Path):
+            data = verify(Path(data))
+        return self._split(data, split) if isinstance(data, DatasetInfo) else extract(self.encoder, self.take(data))
+
+    def map(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
+        """The feature maps `[N, D, h, w]` of images as `take` has them, on the CPU."""
         return read_all(self.encoder, self.take(images), lambda found: found.map.float())
 
     def reconstruct(self, images: Tensor) -> Tensor | None:
@@ -145,6 +158,9 @@ class Opened:
         """Refuses what was measured while others took the place of the weights or the data: it belongs to neither."""
         if info is not None:
             refuse_changed(info)
+
+    def _split(self, info: DatasetInfo, split: str) -> NDArray[np.float32]:
+        return np.concatenate(list(self._embed(info, split)))
 
     def _embed(self, info: DatasetInfo, split: str) -> Iterator[NDArray[np.float32]]:
         size = self.size(info)
@@ -233,8 +249,8 @@ class OpenedRun(Opened):
         """As of any encoder; a branch that pools is as random."""
         return OpenedRun(self.run, self.weights, self.device, (self._untrained(seed), self.header, None), seed=seed)
 
-    def embed(self, info: DatasetInfo, split: str) -> NDArray[np.float32]:
-        """The embeddings `[N, D]` of a split, a memory map; computed only if the run folder does not hold them yet."""
+    def _split(self, info: DatasetInfo, split: str) -> NDArray[np.float32]:
+        """A memory map; computed only if the run folder does not hold them yet."""
         key, n = self._key(info, split), info.splits[split].n
         return kept(self.run.path, split, [key], lambda: ([rows] for rows in self._embed(info, split)), n)[0]
 

@@ -32,7 +32,7 @@ def encoder():
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "own_net.py").write_text(MODULE)
     return render("rect-tri", n=40, n_test=20, size=32, out="shapes.h5")
 
 
@@ -59,12 +59,14 @@ def test_python_has_what_it_names() -> None:
 
 def test_a_module_is_probed_as_the_command_probes_it(data: Dataset) -> None:
     found = probe(mine(), data, also=["knn"])
-    command = typed("probe", "--encoder", "py:mine:encoder", "--data", "shapes.h5", "--knn")
+    command = typed("probe", "--encoder", "py:own_net:encoder", "--data", "shapes.h5", "--knn")
     assert found.keys() == command.keys()
     assert list(found.to_dict()["linear"]["rows"][1:]) == command["linear"]["rows"][1:]  # type: ignore[index]
     ours, theirs = (encoder_row(each) for each in (found.to_dict()["linear"], command["linear"]))  # type: ignore[arg-type]
     assert ours["predicted"] == theirs["predicted"]
-    assert not [path for path in Path().iterdir() if path.name not in ("mine.py", "shapes.h5", "runs", "__pycache__")]
+    assert not [
+        path for path in Path().iterdir() if path.name not in ("own_net.py", "shapes.h5", "runs", "__pycache__")
+    ]
 
 
 @pytest.mark.parametrize("option", ["layer=1", "pool=max"])
@@ -89,7 +91,7 @@ def test_what_is_printed_is_what_the_command_prints(data: Dataset) -> None:
 
 def test_a_heatmap_of_a_module_and_of_its_run_agree(data: Dataset) -> None:
     ours = heatmap(mine(), data, maps=("cam",), n=8, perturb=0)
-    typed("probe", "--encoder", "py:mine:encoder", "--data", "shapes.h5")
+    typed("probe", "--encoder", "py:own_net:encoder", "--data", "shapes.h5")
     run = load("encoder-shapes")
     theirs = heatmap(run, maps=("cam",), n=8, perturb=0)
     assert ours.scores == theirs.scores

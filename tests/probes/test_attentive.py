@@ -212,7 +212,7 @@ def test_frozen_tokens_are_the_cells_of_the_map_in_float16_and_memory_is_bounded
     index = frozen.kept("train", 0)
     assert index.tolist() == list(range(12))
     found = frozen.read("train", index)
-    maps = opened.maps(read_split(info.path, "train").images).flatten(2).transpose(1, 2)
+    maps = opened.map(read_split(info.path, "train").images).flatten(2).transpose(1, 2)
     assert found.dtype == np.float16
     assert found.shape == maps.shape == (12, *frozen.shape)
     np.testing.assert_allclose(found, maps / frozen.size, rtol=2e-3, atol=1e-3)

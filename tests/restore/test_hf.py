@@ -78,7 +78,7 @@ def test_a_folder_gives_its_own_networks_features(folder: Path, data: Path) -> N
     images = read_split(data, "test").images
     opened = probekit.load(f"hf:{folder}", size=48, device="cpu")
     colour = np.repeat(images[..., None], 3, axis=3)
-    found = opened.maps(colour).mean((2, 3))
+    found = opened.map(colour).mean((2, 3))
     torch.testing.assert_close(found, reference(images), rtol=1e-4, atol=1e-5)
     # The exam resizes before the network, not in it.
     reader = Reader(opened, layers="all", size=48)
@@ -88,7 +88,7 @@ def test_a_folder_gives_its_own_networks_features(folder: Path, data: Path) -> N
     assert ("blocks.0", "gap") in reader.names
     plain = probekit.load(f"hf:{folder}", size=48, device="cpu", settings=["model.input=none"])
     assert plain.encoder.input is None
-    assert plain.maps(colour).shape[2:] == (6, 6)
+    assert plain.map(colour).shape[2:] == (6, 6)
 
 
 def test_a_run_keeps_what_is_needed_to_open_it_again(

@@ -46,7 +46,7 @@ def test_a_module_is_embedded_as_it_is_and_random_ones_are_others(data: Path) ->
     with torch.no_grad():
         maps = module(images)
     np.testing.assert_allclose(opened.embed(info, "test"), maps.mean((2, 3)), rtol=1e-5)
-    torch.testing.assert_close(opened.maps(read_split(data, "test").images), maps)
+    torch.testing.assert_close(opened.map(read_split(data, "test").images), maps)
     assert (opened.row, opened.encoder.dim, opened.encoder.stride) == ("Tiny last", 6, 4)
     first, again, other = (opened.random(seed).embed(info, "test") for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -105,7 +105,7 @@ def test_an_encoder_of_timm_and_its_file_give_timms_features(data: Path, tmp_pat
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
     with torch.no_grad():
         features = theirs.forward_features(torch.from_numpy(images)[:, None].float() / 255)
-    torch.testing.assert_close(opened.maps(images), features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(opened.map(images), features, rtol=1e-4, atol=1e-5)
     assert len(opened.hash) == 64
     assert probekit.load("timm:test_resnet", **named).row == "timm:test_resnet (random weights) last"
 

@@ -48,7 +48,7 @@ def test_nothing_is_said_on_a_cpu_nor_in_bf16_nor_without_units_for_it(monkeypat
 def test_who_typed_a_precision_is_told_nothing(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(plan, "announce_precision", lambda config, *rest: told.append(config.train.precision))
-    monkeypatch.setattr(starter, "_fit", lambda trainer, console: True)
+    monkeypatch.setattr(starter, "_fit", lambda trainer, console, **about: True)
     small_shapes(tmp_path / "shapes.h5")
     file = tmp_path / "settings.toml"
     file.write_text('[train]\nprecision = "fp32"\n')
