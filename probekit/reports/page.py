@@ -46,8 +46,8 @@ SPECIAL = re.compile(r"([\\`*_\[\]|#~$!])")  # what Markdown, or its common dial
 
 def run_report(
     names: Sequence[str], *, out: Path | None, form: str, runs: Path, reports: Path, console: Console
-) -> str | None:
-    """Reads runs and writes what they hold; gives the text if there is no file to write it to.
+) -> Path | str:
+    """Reads runs and writes what they hold; gives the file, or the text if there is none to write it to.
 
     `names` none: the newest. `out` None: html goes to `runs`/NAME/report.html, or to `reports`/NAMES.html for several
     runs, and md and json are returned. A ValueError if there is no such run, one is named twice, or `out` is no report
@@ -75,7 +75,7 @@ def run_report(
     unprobed = next((run["argument"] for run in content["runs"] if not any(run["results"].values())), None)
     if unprobed or form == "html":
         console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
-    return None
+    return out
 
 
 def check_once(runs: Sequence[Run]) -> None:
