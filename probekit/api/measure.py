@@ -4,7 +4,6 @@ A run keeps its results in its folder, as it does when the command is typed. Any
 that is gone afterwards: its results are what comes back.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from probekit.h5 import DatasetInfo, verify
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.run import heatmap_run
 from probekit.measurement import Measurement, measurement
+from probekit.output.console import Terminal
 from probekit.probes.measure import probe_run
 from probekit.probes.measurements.base import Probe
 from probekit.reports.page import run_report
@@ -115,12 +115,10 @@ def report(*runs: str | Path | Opened, out: str | Path | None = None) -> Path:
     if other is not None:
         raise ValueError(f"expected runs, found {other.name}, which keeps no results; print what was measured")
     names = [str(run.run.path if isinstance(run, OpenedRun) else run) for run in runs]
-    said = io.StringIO()
-    path = None if out is None else Path(out)
-    folder = Path("runs")
-    run_report(names, out=path, form="html", runs=folder, reports=folder, console=Console(file=said, width=10_000))
-    written = next(line for line in said.getvalue().splitlines() if line.startswith("report "))
-    return Path(written.removeprefix("report ").rpartition(" (")[0])
+    path, folder = None if out is None else Path(out), Path("runs")
+    written = run_report(names, out=path, form="html", runs=folder, reports=folder, console=_console(verbose=False))
+    assert isinstance(written, Path)
+    return written
 
 
 def _info(data: Data | None) -> DatasetInfo | None:
@@ -150,4 +148,4 @@ def _run_of(encoder: Encoder, info: DatasetInfo | None, *, size: int = 128) -> I
 
 
 def _console(verbose: bool) -> Console:
-    return Console() if verbose else Console(file=io.StringIO())
+    return Terminal(stderr=False) if verbose else Console(quiet=True)

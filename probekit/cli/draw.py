@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from probekit.cli import shared
-from probekit.cli.measuring import AllowMissing, Normalise, Outsider, Settings, WeightsFile, outside_of
+from probekit.cli.measuring import AllowDownload, AllowMissing, Normalise, Outsider, Settings, WeightsFile, outside_of
 from probekit.draw.asked import KINDS, Asked, read_places
 from probekit.output.console import console, errors, print_json
 from probekit.weights import Weights
@@ -50,6 +50,7 @@ def draw(
     weights: WeightsFile = None,
     allow_missing: AllowMissing = False,
     settings: Settings = (),  # type: ignore[assignment]
+    allow_download: AllowDownload = False,
     normalise: Normalise = "auto",
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
@@ -69,7 +70,7 @@ def draw(
 
     check_out(out, overwrite=overwrite)
     say, measured = errors if as_json else console, Weights.parse(checkpoint, pool)
-    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings)
+    outside = outside_of(encoder, weights, normalise, seed, allow_missing, settings, allow_download)
     if outside is not None:
         check = partial(check_data, asked)
         about: dict[str, Any] = {"measured": measured, "device": device, "console": say}

@@ -241,11 +241,9 @@ def report(
     written = "json" if as_json else form or "html"
     to_stdout = out is None and written != "html"
     say = errors if to_stdout or as_json else console
-    text = run_report(run or [], out=out, form=written, runs=shared.RUNS, reports=shared.REPORTS, console=say)
-    if as_json and out is not None:
-        text = out.read_text()
-    if text is not None:
-        print(text, end="")
+    found = run_report(run or [], out=out, form=written, runs=shared.RUNS, reports=shared.REPORTS, console=say)
+    if isinstance(found, str) or as_json:
+        print(found if isinstance(found, str) else found.read_text(), end="")
 
 
 def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:

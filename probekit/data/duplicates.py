@@ -3,8 +3,8 @@
 Every image gets a sign: 16 x 16 grey means, which is what is compared, and 4 x 4 of two differences of colours. Of the
 grey means come 63 bits, the signs of low frequencies of their cosine transform around the median (pHash: Zauner,
 "Implementation and benchmarking of perceptual image hash functions", 2010). Candidates agree in two of the 8 bytes of
-these: of pairs of images that differ in at most 6 bits none is passed over, whatever their number. Sorting finds them,
-and a window bounds how many are looked at where very many images are alike. A candidate is a near-duplicate if its
+these: so do all pairs of images that differ in at most 6 bits. Sorting finds them, and a window bounds how many are
+looked at where very many images are alike, of which some pairs are passed over. A candidate is a near-duplicate if its
 grey means are those of the other by one factor and one offset, but for little, and its colours are as well.
 
 docs/datasets.md has what is found and what is not, as tests/data/test_duplicates.py measures it.

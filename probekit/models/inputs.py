@@ -13,6 +13,7 @@ PILLOW = {0: "nearest", 1: "bicubic", 2: "bilinear", 3: "bicubic", 4: "area", 5:
 WORDS = {"lanczos": "bicubic", "box": "area", "hamming": "bilinear", "random": "bilinear"} | {m: m for m in MODES}
 LARGE = 384  # px; ConvNeXt's authors crop nothing from there on
 MOST = 4096  # px a side
+WIDEST = 2.0  # crop_pct; timm's VOLO has 1.15, so that images stand in a black frame
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class Input:
         return max(1, int(short * height / width)), short
 
     def seen(self, height: int, width: int) -> tuple[float, float]:
-        """Which share of an image's height and width is left when its borders are cut off."""
+        """Which share of an image's height and width is left when its borders are cut off; above 1 with black ones."""
         size = self.size(height, width)
         crop = self.crop or size
-        return min(1.0, crop[0] / size[0]), min(1.0, crop[1] / size[1])
+        return crop[0] / size[0], crop[1] / size[1]
 
     def __call__(self, images: Tensor) -> Tensor:
         """`[B, C, H, W]` in [0, 1], at the size that the weights expect; the borders of too small ones are black."""
@@ -77,7 +78,7 @@ class Input:
     def whole(self, maps: Tensor, height: int, width: int) -> Tensor:
         """Maps `[B, h, w]` of what is left of (height, width) px, on the whole image: zeros where borders are cut off.
 
-        Unchanged where nothing is cut off.
+        What lies on black borders is left out. Unchanged where nothing is cut off or added.
         """
         shares = self.seen(height, width)
         if shares == (1.0, 1.0):
@@ -138,8 +139,8 @@ def of_timm(config: Mapping[str, Any], where: str) -> Expected:
     if not isinstance(size, list | tuple) or len(size) != 3:
         return Expected(None, normalise)
     share, mode = config.get("crop_pct") or 1.0, WORDS.get(config.get("interpolation") or "bicubic", "")
-    if not isinstance(share, int | float) or not 0 < share <= 1:
-        raise ValueError(f"expected a crop_pct above 0 and of at most 1 in {where}, found {share!r}")
+    if not isinstance(share, int | float) or not 0 < share <= WIDEST:
+        raise ValueError(f"expected a crop_pct above 0 and of at most {WIDEST:g} in {where}, found {share!r}")
     sides = [math.floor(side / share) for side in size[1:]]
     whole = config.get("crop_mode") == "squash" or sides[0] != sides[1]
     return Expected(Input(sides if whole else sides[:1], size[1:], mode), normalise)

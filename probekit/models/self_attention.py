@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from probekit.models.backbones import TimmBackbone
 from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import eval_mode
+from probekit.models.layers.find import prefixes_of
 
 MOST = 17  # tokens before those of patches, where a network does not say: of a class and 16 registers; ours
 SOFTMAX = (torch.softmax, Tensor.softmax, F.softmax)
@@ -134,19 +136,8 @@ def attended(encoder: Encoder, inputs: Tensor) -> Attended | None:
         return None
     heads, tokens = last
     prefix = tokens - math.prod(cells)
-    known = _known(encoder)
+    known = prefixes_of(encoder) or ({0: False} if isinstance(encoder.backbone, TimmBackbone) else None)
     if not 0 <= prefix <= MOST or (known is not None and prefix not in known):
         return None
     has_class = prefix > 0 if known is None else known[prefix]
     return Attended(heads, prefix, has_class, all(shape is not None and shape[1] == tokens for shape in shapes))
-
-
-def _known(encoder: Encoder) -> dict[int, bool] | None:
-    """How many tokens of timm's models come before those of patches, and whether one of a class does; else None."""
-    found = {0: False} if encoder.spec.get("backbone", "").startswith("timm:") else None
-    for module in encoder.modules():
-        count = getattr(module, "num_prefix_tokens", None)
-        if isinstance(count, int):
-            found = {} if found is None else found
-            found[count] = found.get(count, False) or isinstance(getattr(module, "cls_token", None), nn.Parameter)
-    return found

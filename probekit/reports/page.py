@@ -46,8 +46,8 @@ SPECIAL = re.compile(r"([\\`*_\[\]|#~$!])")  # what Markdown, or its common dial
 
 def run_report(
     names: Sequence[str], *, out: Path | None, form: str, runs: Path, reports: Path, console: Console
-) -> str | None:
-    """Reads runs and writes what they hold; gives the text if there is no file to write it to.
+) -> Path | str:
+    """Reads runs and writes what they hold; gives the file, or the text if there is none to write it to.
 
     `names` none: the newest. `out` None: html goes to `runs`/NAME/report.html, or to `reports`/NAMES.html for several
     runs, and md and json are returned. A ValueError if there is no such run, one is named twice, or `out` is no report
@@ -75,7 +75,7 @@ def run_report(
     unprobed = next((run["argument"] for run in content["runs"] if not any(run["results"].values())), None)
     if unprobed or form == "html":
         console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
-    return None
+    return out
 
 
 def check_once(runs: Sequence[Run]) -> None:
@@ -263,13 +263,13 @@ def markdown(document: Document) -> str:
         read = [section for section in chapter.sections if not all(isinstance(b, Chart) for b in section.blocks)]
         chapters.append(replace(chapter, sections=read))
     document = replace(document, chapters=chapters)
-    environment = _environment(autoescape=False, finalize=_escape)  # which escapes every expression, for Markdown
+    environment = _environment(autoescape=False, finalize=escaped)  # which escapes every expression, for Markdown
     environment.filters["code"] = _code
     page = environment.get_template("page.md.j2").render(document=document, schema=SCHEMA)
     return visible(re.sub(r"\n{3,}", "\n\n", page).strip()) + "\n"
 
 
-def _escape(value: Any) -> Any:
+def escaped(value: Any) -> Any:
     """Text on one line that Markdown shows as it is; a link or a tag in it stays dead."""
     if isinstance(value, Markup):
         return value

@@ -25,10 +25,10 @@ from probekit.restore.hub import Place, place_of
 
 PLAIN: dict[str, Any] = {"pooling": "gap", "stem": "imagenet"}
 UNET: dict[str, Any] = {"width": 64, "depth": 4}  # the paper's
-# What resnets, densenets and resnets cut into a sequence call the convolution that takes images; in deep stems, which
-# begin with 3x3 anyway, it is conv1.0.
 # In pre-activated resnets of CIFAR, which have no norm after the last block, but one at the beginning of the first.
 BARE = re.compile(r"(^|\.)layer1\.0\.bn1\.weight$")
+# What resnets, densenets and resnets cut into a sequence call the convolution that takes images; in deep stems, which
+# begin with 3x3 anyway, it is conv1.0.
 FIRST = re.compile(r"(^|\.)(?<!conv1\.)(?<!0\.)(conv1|conv0|0)\.weight$")
 
 Settings = Mapping[str, Any]

@@ -108,7 +108,7 @@ def _keep(
     content = imported(made.method, model, dataset, seed=asked.seed)
     content["weights"] = None if made.match is None else {**made.match.as_dict(), "revision": made.revision}
     for run in same_named(f"{stem}-{dataset['name']}", runs):
-        if _is_of(run, content, made.encoder):
+        if _is_of(run, content, made.encoder, size):
             console.print(f"run: {run.path}, an imported run of the same encoder")
             return run
     run = create_run(runs / free_name(f"{stem}-{dataset['name']}", runs), content, overwrite=False)
@@ -125,17 +125,19 @@ def _keep(
     return run
 
 
-def _is_of(run: Run, content: Mapping[str, Any], encoder: Encoder) -> bool:
-    """Whether a run folder holds this very encoder, imported in the same words for the same dataset."""
+def _is_of(run: Run, content: Mapping[str, Any], encoder: Encoder, size: tuple[int, int]) -> bool:
+    """Whether a run folder holds this very encoder, imported in the same words for the same dataset and image size."""
     asked = ("state", "config", "dataset", "weights")
     try:
         found = run.read()
-        _, tensors = read_tensors(run.encoder)
+        header, tensors = read_tensors(run.encoder)
     except (ValueError, OSError):
         return False
-    state = encoder.state_dict()
     if to_json({key: found.get(key) for key in asked}) != to_json({key: content[key] for key in asked}):
         return False
+    if header.get("image_size") != list(size):  # layers are told by images of that size
+        return False
+    state = encoder.state_dict()
     return state.keys() == tensors.keys() and all(torch.equal(state[name].cpu(), tensors[name]) for name in state)
 
 

@@ -1,28 +1,31 @@
 """An encoder that is no run's, as one of a run folder that is gone afterwards: what is measured needs one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from probekit.h5 import DatasetInfo
 from probekit.models.encoder import save_encoder
 from probekit.restore.load import NO_DATA, imported
 from probekit.restore.opened import Opened, OpenedRun, stamp_of
-from probekit.run import create_run
+from probekit.run import Run, create_run
+from probekit.weights import LAST
 
 
 class OpenedCopy(OpenedRun):
     """A copy in a run folder of an encoder that may come from a module, of which alone random weights can be drawn."""
 
-    origin: Opened
+    def __init__(self, run: Run, origin: Opened, header: Mapping[str, Any]) -> None:
+        found = origin.plain, header, None
+        super().__init__(run, LAST, origin.device, found, stamp=stamp_of(run.encoder), seed=origin.seed)
+        self.origin = origin
+        self.encoder, self.weights = origin.encoder, origin.weights  # pooled and read at its layer already
 
     def random(self, seed: int) -> OpenedRun:
         """As of the origin, in the same folder."""
-        found = self.origin.random(seed)
-        made = OpenedCopy(self.run, self.weights, self.device, (found.encoder, self.header, None), seed=seed)
-        made.origin = found
-        return made
+        return OpenedCopy(self.run, self.origin.random(seed), self.header)
 
 
 @contextmanager
@@ -38,7 +41,4 @@ def in_a_run(opened: Opened, info: DatasetInfo | None) -> Iterator[OpenedRun]:
         run = create_run(Path(folder) / opened.name.rpartition(":")[2].replace("/", "-"), content, overwrite=False)
         header = {**opened.header, "dataset_hash": data["hash"], "classes": classes}
         save_encoder(run.encoder, opened.encoder, header)
-        found, stamp = (opened.encoder, header, None), stamp_of(run.encoder)
-        made = OpenedCopy(run, opened.weights, opened.device, found, stamp=stamp, seed=opened.seed)
-        made.origin = opened
-        yield made
+        yield OpenedCopy(run, opened, header)

@@ -11,7 +11,7 @@ from probekit.output.document import Chapter, Document
 from probekit.reports.build import lead, measured_sections
 from probekit.reports.collect import collect
 from probekit.reports.compare import with_branches
-from probekit.reports.page import markdown
+from probekit.reports.page import escaped, markdown
 from probekit.restore.opened import OpenedRun
 from probekit.run import IMPORTED
 from probekit.settings import flatten
@@ -52,7 +52,20 @@ def card(opened: OpenedRun, written: Sequence[Written]) -> str:
         "## Settings",
         "\n".join(f"- {name}: `{value}`" for name, value in flatten(run["config"]).items() if value not in ("", None)),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return _without_places("\n\n".join(filter(None, parts)) + "\n", run)
+
+
+def _without_places(text: str, run: Mapping[str, Any]) -> str:
+    """The text with the names of files alone: where they lay is nobody else's business."""
+    weights, method = run.get("weights"), str(run["config"]["method"])
+    places = {run["path"], str(run["config"]["model"].get("weights")), method.partition(":")[2].partition(" (")[0]}
+    places |= {str(weights.get("file"))} if isinstance(weights, Mapping) else set()
+    places |= {result["data"] for found in run["results"].values() for result in found}
+    for place in sorted(places, key=len, reverse=True):
+        if "/" in place and (Path(place).is_absolute() or Path(place).exists()):  # and no repository of a hub
+            for shown in (place, escaped(place)):
+                text = text.replace(shown, Path(place).name)
+    return text
 
 
 def _size(opened: OpenedRun) -> str:
@@ -105,6 +118,4 @@ def _measured(report: Mapping[str, Any], run: Mapping[str, Any], weights: Weight
     own = {**run, "results": results}
     sections = [section for section in measured_sections(own, "card") if not section.key.endswith("unmeasured")]
     page = markdown(Document("", report["command"], [Chapter("results", "Results", lead(own), sections)]))
-    for path in {result["data"] for found in results.values() for result in found}:
-        page = page.replace(path, Path(path).name)  # where a file lay is nobody else's business
     return page[page.index("## Results") :].rstrip()

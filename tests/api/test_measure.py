@@ -69,6 +69,17 @@ def test_a_module_is_probed_as_the_command_probes_it(data: Dataset) -> None:
     ]
 
 
+@pytest.mark.parametrize("option", ["layer=1", "pool=max"])
+def test_a_module_is_probed_as_it_was_opened(data: Dataset, option: str) -> None:
+    name, _, value = option.partition("=")
+    opened = load(mine(), channels=1, size=32, **{name: value})  # type: ignore[arg-type]
+    found = probe(opened, data)["linear"].to_dict()
+    told = typed("probe", "--encoder", "py:own_net:encoder", "--data", "shapes.h5", f"--{name}", value)
+    theirs: dict[str, object] = told["linear"]  # type: ignore[assignment]
+    assert found["checkpoint"] == theirs["checkpoint"] != "last"
+    assert encoder_row(found)["predicted"] == encoder_row(theirs)["predicted"]
+
+
 def test_what_is_printed_is_what_the_command_prints(data: Dataset) -> None:
     found = probe(mine(), "shapes.h5", baselines=False)["linear"]
     assert f"{100 * next(iter(found.scores.values())).value:.1f}" in repr(found)  # type: ignore[operator]
@@ -84,8 +95,10 @@ def test_a_heatmap_of_a_module_and_of_its_run_agree(data: Dataset) -> None:
     run = load("encoder-shapes")
     theirs = heatmap(run, maps=("cam",), n=8, perturb=0)
     assert ours.scores == theirs.scores
-    assert report(run) == Path("runs/encoder-shapes/report.html")
-    assert Path("runs/encoder-shapes/report.html").is_file()
+    for named in (None, "[a] report.html"):  # which a terminal's markup would cut
+        written = report(run, out=named)
+        assert written == Path(named or "runs/encoder-shapes/report.html")
+        assert written.is_file()
 
 
 def test_an_exam_of_a_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

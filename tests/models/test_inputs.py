@@ -14,6 +14,7 @@ from torch import Tensor
 from probekit.models import Encoder
 from probekit.models.backbones import import_module, import_timm
 from probekit.models.inputs import Expected, Input, of_open_clip, of_timm, of_transformers
+from probekit.restore.kinds import input_of_timm
 
 pytest.importorskip("timm")
 STEPS = 1.6  # of 255: others round resized pixels to whole ones, twice
@@ -82,7 +83,7 @@ def test_as_transformers_prepares_images(name: str, shape: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
-@pytest.mark.parametrize("share", [0.8, 1.0])
+@pytest.mark.parametrize("share", [0.8, 1.0, 1.15])
 def test_as_timm_prepares_images(mode: str, share: float) -> None:
     from PIL import Image
 
@@ -108,6 +109,10 @@ def test_as_open_clip_prepares_images(resize: str) -> None:
     expected = unnormalised(transform(Image.fromarray(image))[None])
     found = prepared(of_open_clip(config, 32, "open_clip_config.json"), image)
     assert float((found - expected).abs().max()) * 255 < STEPS
+
+
+def test_weights_that_timm_puts_into_a_black_frame_are_not_refused_for_a_hint() -> None:
+    assert input_of_timm("volo_d4_448.sail_in1k").as_dict() == {"resize": [389], "crop": [448, 448], "mode": "bicubic"}
 
 
 def test_an_encoder_takes_images_of_any_size_and_passes_gradients_to_them() -> None:
@@ -138,6 +143,9 @@ def test_maps_of_the_middle_stand_in_the_middle(shape: tuple[int, int]) -> None:
     rows, columns = torch.nonzero(made[0]).float().mean(0).tolist()
     assert abs(rows - (shape[0] - 1) / 2) <= 0.5
     assert abs(columns - (shape[1] - 1) / 2) <= 0.5
+    framed = Input((10,), (20, 20)).whole(torch.nn.functional.pad(torch.ones(2, 4, 4), (2, 2, 2, 2)), 40, 40)
+    assert framed.shape == (2, 40, 40)
+    assert float(framed.mean()) > 0.8, "the black frame is no part of the image"
     uncut = torch.rand(1, 5, 5)
     assert Input((20, 20)).whole(uncut, 40, 40) is uncut
 

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.table import Table
 
 from probekit.output.console import Terminal, run_app
-from probekit.reports.page import _escape
+from probekit.reports.page import escaped
 from probekit.visible import visible
 from tests.typed import typed
 
@@ -55,7 +55,7 @@ def test_lines_tables_and_errors_show_it(monkeypatch: pytest.MonkeyPatch, capsys
     with pytest.raises(SystemExit):
         run_app(fails)
     assert not set(capsys.readouterr().err) & set("\x1b\x07\x9b\u202e\ud800")
-    assert _escape("a\nb") == "a b"
+    assert escaped("a\nb") == "a b"
 
 
 def test_an_error_has_its_beginning_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:

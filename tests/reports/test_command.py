@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("plain_pictures", "few_strengths")
 
 def report(
     folder: Path, *names: str, out: Path | None = None, form: str = "html", monkeypatch: pytest.MonkeyPatch
-) -> tuple[str | None, str]:
+) -> tuple[Path | str, str]:
     """What is returned, and what is said."""
     monkeypatch.chdir(folder)
     said = io.StringIO()
@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_the_newest_run_is_reported_beside_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, said = report(home, monkeypatch=monkeypatch)
-    assert text is None
+    assert text == Path("runs/b/report.html")
     assert "run: runs/b (the newest)" in said
     assert "report runs/b/report.html" in said
     page = (home / "runs/b/report.html").read_text()

@@ -206,7 +206,7 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     import huggingface_hub
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     there = partial(huggingface_hub.snapshot_download, endpoint=endpoint, cache_dir=tmp_path / "cache")

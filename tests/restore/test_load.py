@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 import probekit
 from probekit.h5 import read_info, read_split
 from probekit.models import Features
+from probekit.restore.load import adopt_alone
 from probekit.restore.outside import Outside
+from probekit.weights import LAST
 from tests.datasets import small_shapes
 from tests.typed import typed
 
@@ -128,3 +131,16 @@ def test_a_hint_names_all_that_was_typed_of_an_encoder() -> None:
     words = "--encoder timm:resnet18 --weights w.pth --allow-missing --normalise none --set model.stem=small"
     assert asked.words == words.split()
     assert Outside("unet").words == ["--encoder", "unet"]
+
+
+def test_the_same_encoder_is_imported_once(tmp_path: Path) -> None:
+    """Another seed is another encoder, and another size of images tells other layers."""
+
+    def kept(*, size: int = 32, seed: int = 0) -> str:
+        asked = Outside("unet", seed=seed, settings=("model.width=4", "model.depth=2"))
+        about: dict[str, Any] = {"measured": LAST, "device": "cpu", "runs": tmp_path, "console": Console(quiet=True)}
+        return adopt_alone(asked, size=size, **about)
+
+    first = kept()
+    assert len({first, kept(), kept(seed=1), kept(size=64)}) == 3
+    assert kept(size=64) != first == kept()

@@ -6,6 +6,7 @@ Alone: pytest tests/share/test_export.py
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from typer.testing import CliRunner
 
 from probekit.cli import app
 from probekit.data.split import CPU
+from probekit.models import Encoder
+from probekit.models.backbones import import_timm
 from probekit.restore.load import adopt
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.restore.outside import Outside
@@ -119,13 +122,34 @@ def test_the_card_tells_all_of_it_and_its_code_runs(home: Path, monkeypatch: pyt
             }
 
 
+def test_where_files_lie_is_not_in_the_card(home: Path) -> None:
+    folder = home / "my_own"
+    folder.mkdir()
+    torch.save(
+        Encoder(channels=1, pooling="gap", backbone="timm:test_resnet").backbone.model.state_dict(), folder / "w_1.pt"
+    )
+    Path("data/shapes.h5").rename(folder / "d_1.h5")
+    named = ("--encoder", "timm:test_resnet", "--weights", str(folder / "w_1.pt"), "--data", str(folder / "d_1.h5"))
+    run("probe", *named, "--protocol", "fixed", "--no-baselines")
+    noise_npz(Path("noise.npz"), channels=1)
+    run("import", "noise.npz", "--out", str(folder / "e_1.h5"))
+    run("probe", "test_resnet-d_1", "--data", str(folder / "e_1.h5"), "--protocol", "fixed", "--no-baselines")
+    run("export", "test_resnet-d_1", "--out", "shared")
+    card = Path("shared/README.md").read_text().replace("\\", "")
+    assert "- began with weights of `w_1.pt`" in card
+    assert "probe test_resnet-d_1 --protocol fixed --data e_1.h5" in card
+    assert "my_own" not in card
+
+
 @pytest.mark.parametrize(
-    ("name", "channels", "formats"),
-    [("timm:test_resnet", 3, "safetensors"), ("timm:test_vit", 1, "safetensors,onnx")],
+    ("name", "channels", "formats", "smaller"),
+    [("timm:test_resnet", 3, "safetensors", {}), ("timm:test_vit", 1, "safetensors,onnx", {"depth": 1})],
 )
 def test_timm_loads_what_its_models_are(
-    name: str, channels: int, formats: str, home: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, channels: int, formats: str, smaller: dict[str, int], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    timm = import_timm()
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, **smaller))  # a block takes a second to trace
     ours = opened(adopted(name, channels, normalise="imagenet").name)
     run("export", ours.run.name, "--to", formats, "--out", "shared")
     card = Path("shared/README.md").read_text()

@@ -59,6 +59,8 @@ class Runs:
             except BaseException:
                 self._next = -1  # whoever comes next begins anew
                 raise
+            if self._next in self._kept:  # it was read through on the way to another
+                self._bytes -= self.size(self._kept.pop(self._next))
             self._kept[self._next] = run
             self._bytes += self.size(run)
             self._next += 1

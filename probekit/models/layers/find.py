@@ -46,7 +46,7 @@ def find_layers(network: Whole, trial: Tensor, oblong: Callable[[], Tensor]) -> 
     """
     paths = _paths(network.encoder, called_in(network, trial))
     given, others = _given(network, paths, trial)
-    prefixes = _prefixes(network.encoder)
+    prefixes = prefixes_of(network.encoder)
     forms: dict[str, Form | str] = {}
     for name, output in given.items():
         module = network.get_submodule(paths[name])
@@ -188,7 +188,7 @@ def _weights(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def _prefixes(encoder: Encoder) -> dict[int, bool] | None:
+def prefixes_of(encoder: Encoder) -> dict[int, bool] | None:
     """How many tokens a transformer puts before those of patches, and whether one of the class is the first.
 
     As timm's say it, or as those do that keep registers beside the class's token: DINOv2 and 3, and Hugging Face's.

@@ -165,7 +165,8 @@ class Reading:
 class Together(nn.Module):
     """Several views of one encoder, each of one layer, in one pass. `[B, C, H, W] -> [B, sum of their D]`, float32.
 
-    Each layer is pooled while the images pass: no map outlives it.
+    None is of the embedding, which views pool in their own ways. Each layer is pooled while the images pass: no map
+    outlives it.
     """
 
     def __init__(self, views: Sequence[Encoder]) -> None:
@@ -189,9 +190,8 @@ class Together(nn.Module):
         paths = {path: partial(take, name) for name in self.named if (path := layers.path(name))}
         with hooked(first, paths):
             own = first.as_trained(x)
-        for name, output in ((MAP, own.map), (EMBEDDING, own.pooled)):
-            if name in self.named:
-                take(name, None, output)
+        if MAP in self.named:
+            take(MAP, None, own.map)
         return torch.cat([found[name] for name in self.named], dim=1)
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NotRequired
 from probekit import measurement as m
 from probekit.output.document import Chart, Table, count
 from probekit.probes.measurements.base import Probe, by_row
-from probekit.probes.measurements.curves import curve, kept_scores, known, score_columns
+from probekit.probes.measurements.curves import Curve, curve, kept_scores, known, of_run, score_columns
 from probekit.registry import POOLS
 from probekit.weights import KEPT, Weights, kept_checkpoints
 
 if TYPE_CHECKING:
-    from probekit.probes.measure import Conditions, Source
+    from probekit.probes.measure import Conditions
     from probekit.restore.opened import Opened, OpenedRun
 
 
@@ -24,7 +24,7 @@ class CheckpointRow(m.Named):
 
 
 @dataclass(frozen=True)
-class AllCheckpoints(Probe):
+class AllCheckpoints(Curve):
     name = "all-checkpoints"
     title = "Along pretraining"
     help = "Also measure every kept encoder, along pretraining (--set train.keep_every=20 keeps them)."
@@ -33,20 +33,11 @@ class AllCheckpoints(Probe):
         "Scored on test for the eye: no checkpoint is chosen by it."
     )
     shape = CheckpointRow
-    baselines = ()
-    needs = ()
-    several = True
-    followable = False
-    rows_of_sources = False
-    of_features = False
-
-    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        raise AssertionError  # its rows are of encoders that are opened for it
 
     def check(self, conditions: "Conditions") -> None:
         if conditions.opened is None:
             raise ValueError("expected --all-checkpoints for a run of pretrain, found it with --encoder; leave it out")
-        _kept(_of_run(conditions.opened))
+        _kept(of_run(conditions.opened))
         if not self._followed(conditions):
             asked = " and ".join(name for name in conditions.asked if name != self.name)
             raise ValueError(f"expected something to follow with --all-checkpoints, found only {asked}")
@@ -54,18 +45,11 @@ class AllCheckpoints(Probe):
     def made_of(self, asked: Mapping[str, m.Measurement]) -> dict[str, m.Measurement]:
         return {name: each for name, each in asked.items() if isinstance(each, Probe) and each.followable}
 
-    def protocol(self, conditions: "Conditions") -> str:
-        others = (each.name for each in self._followed(conditions) if each.name != "linear")
-        return "-".join((conditions.protocol, *others))
-
-    def typed(self, conditions: "Conditions") -> list[str]:
-        return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
-
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
         from probekit.probes.measure import Source
         from probekit.restore.opened import open_encoder
 
-        run, info = _of_run(opened), conditions.labels.info
+        run, info = of_run(opened), conditions.labels.info
         followed = self._followed(conditions)
         for weights in _kept(run):
             conditions.console.print(f"  {weights} ...")
@@ -77,13 +61,7 @@ class AllCheckpoints(Probe):
             found.refuse_replaced(info)
             about = {"checkpoint": str(weights), "checkpoint_hash": found.hash, "epoch": found.header["epoch"]}
             rows[self.name].append({"name": str(weights), "kind": m.ENCODER, **about, "scores": scores})
-        baselines: dict[str, dict[str, Any]] = {}
-        for each in followed:
-            for row in rows[each.name]:
-                if row["kind"] == m.BASELINE:
-                    baselines.setdefault(row["name"], {}).update(kept_scores(each, row))
-        for name, scores in baselines.items():
-            rows[self.name].append({"name": name, "kind": m.BASELINE, "scores": scores})
+        rows[self.name] += self._flat(conditions, rows)
 
     def tables(self, result: m.Result) -> list[Table]:
         points, others = _divided(result)
@@ -104,13 +82,6 @@ class AllCheckpoints(Probe):
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return bool(run["config"]["train"].get("keep_every"))
 
-    def scores(self, row: m.Row) -> dict[str, m.Score]:
-        """None: each encoder's own result has them."""
-        return {}
-
-    def _followed(self, conditions: "Conditions") -> list[Probe]:
-        return [each for each in self.made_of(conditions.asked).values() if isinstance(each, Probe)]
-
 
 def _kept(opened: "OpenedRun") -> list[Weights]:
     """The kept weights of a run, then the ones asked for if they are of a later epoch; pooled as those are."""
@@ -127,13 +98,6 @@ def _kept(opened: "OpenedRun") -> list[Weights]:
             f"type: probekit pretrain {opened.config.method if opened.config else 'METHOD'} --set train.keep_every=20"
         )
     return [*kept, opened.weights] if opened.header["epoch"] > int(kept[-1].checkpoint.removeprefix(KEPT)) else kept
-
-
-def _of_run(opened: "Opened") -> "OpenedRun":
-    from probekit.restore.opened import OpenedRun
-
-    assert isinstance(opened, OpenedRun)
-    return opened
 
 
 def _divided(result: m.Result) -> tuple[list[m.Row], list[m.Row]]:

@@ -1,12 +1,66 @@
 """Scores of several encoders over an axis: checkpoints along pretraining, layers over depth."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from probekit import measurement as m
 from probekit.output.document import Cell, drawing
+from probekit.probes.measurements.base import Probe
+
+if TYPE_CHECKING:
+    from probekit.probes.measure import Conditions, Source
+    from probekit.restore.opened import Opened, OpenedRun
 
 NOTHING = {"value": None, "ci": None}
+
+
+@dataclass(frozen=True)
+class Curve(Probe):
+    """Several encoders, opened for it, each scored as other measurements (`made_of`) score the one in question."""
+
+    baselines = ()
+    needs = ()
+    several = True
+    followable = False
+    rows_of_sources = False
+    of_features = False
+
+    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
+        raise AssertionError  # its rows are of encoders that are opened for it
+
+    def protocol(self, conditions: "Conditions") -> str:
+        others = (each.name for each in self._followed(conditions) if each.name != "linear")
+        return "-".join((conditions.protocol, *others))
+
+    def typed(self, conditions: "Conditions") -> list[str]:
+        return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
+
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
+        """None: a result of each encoder has them."""
+        return {}
+
+    def _followed(self, conditions: "Conditions") -> list[Probe]:
+        return [each for each in self.made_of(conditions.asked).values() if isinstance(each, Probe)]
+
+    def _flat(
+        self, conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]], *but: str
+    ) -> list[dict[str, Any]]:
+        """A row for each baseline but these, with its scores in all that is followed."""
+        found: dict[str, dict[str, Any]] = {}
+        for each in self._followed(conditions):
+            for row in rows[each.name]:
+                if row["kind"] == m.BASELINE and row["name"] not in but:
+                    found.setdefault(row["name"], {}).update(kept_scores(each, row))
+        return [{"name": name, "kind": m.BASELINE, "scores": scores} for name, scores in found.items()]
+
+
+def of_run(opened: "Opened") -> "OpenedRun":
+    """The encoder as one of a run, which all that is measured is."""
+    from probekit.restore.opened import OpenedRun
+
+    assert isinstance(opened, OpenedRun)
+    return opened
 
 
 def kept_scores(each: m.Measurement, row: m.Row) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NotRequired
 from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, count, plain
 from probekit.probes.measurements.base import Probe, by_row
-from probekit.probes.measurements.curves import curve, kept_scores, known, score_columns
+from probekit.probes.measurements.curves import Curve, curve, kept_scores, known, of_run, score_columns
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
-    from probekit.probes.measure import Conditions, Source
+    from probekit.probes.measure import Conditions
     from probekit.restore.opened import Opened, OpenedRun
 
 
@@ -29,7 +29,7 @@ class DepthRow(m.Named):
 
 
 @dataclass(frozen=True)
-class Depth(Probe):
+class Depth(Curve):
     name = "depth"
     title = "Over depth"
     about = (
@@ -38,28 +38,19 @@ class Depth(Probe):
         "No layer is chosen: the best one on test would be a choice on test."
     )
     shape = DepthRow
-    baselines = ()
-    needs = ()
-    several = True
-    followable = False
-    rows_of_sources = False
-    of_features = False
 
     @property
     def words(self) -> list[str]:
         return ["--layer", "all"]
 
-    def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
-        raise AssertionError  # its rows are of layers that are read for it
-
     def check(self, conditions: "Conditions") -> None:
         if not self._followed(conditions):
             raise ValueError("expected something to measure with --layer all, found nothing of features; type --knn")
         if conditions.opened is not None:
-            readable(_of_run(conditions.opened))
+            readable(of_run(conditions.opened))
 
     def how(self, conditions: "Conditions") -> str:
-        left_out = [] if conditions.opened is None else readable(_of_run(conditions.opened))[1]
+        left_out = [] if conditions.opened is None else readable(of_run(conditions.opened))[1]
         return " ".join((self.about, *(f"Left out: {line}." for line in left_out)))
 
     def made_of(self, asked: Mapping[str, m.Measurement]) -> dict[str, m.Measurement]:
@@ -67,29 +58,17 @@ class Depth(Probe):
             name: each for name, each in asked.items() if isinstance(each, Probe) and each.of_features and each.named()
         }
 
-    def protocol(self, conditions: "Conditions") -> str:
-        others = (each.name for each in self._followed(conditions) if each.name != "linear")
-        return "-".join((conditions.protocol, *others))
-
-    def typed(self, conditions: "Conditions") -> list[str]:
-        return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
-
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
-        views, _ = readable(_of_run(opened))
+        views, _ = readable(of_run(opened))
         followed = self._followed(conditions)
         beside = {row["name"] for each in followed for row in rows[each.name] if row["kind"] == m.BASELINE}
         rows[self.name] += self._layers(views, "", m.ENCODER, conditions)
         if RANDOM in beside:
             random = opened.beside(conditions.seed, opened.size(conditions.labels.info))
             assert random is not None  # there is a row of them
-            same = [_of_run(random).at(view.weights.layer or "") for view in views]
+            same = [of_run(random).at(view.weights.layer or "") for view in views]
             rows[self.name] += self._layers(same, f"{RANDOM}, ", m.BASELINE, conditions)
-        flat: dict[str, dict[str, Any]] = {}
-        for each in followed:
-            for row in rows[each.name]:
-                if row["kind"] == m.BASELINE and row["name"] != RANDOM:
-                    flat.setdefault(row["name"], {}).update(kept_scores(each, row))
-        rows[self.name] += [{"name": name, "kind": m.BASELINE, "scores": scores} for name, scores in flat.items()]
+        rows[self.name] += self._flat(conditions, rows, RANDOM)
 
     def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
@@ -116,13 +95,6 @@ class Depth(Probe):
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return False  # as long as all others together, for each layer
 
-    def scores(self, row: m.Row) -> dict[str, m.Score]:
-        """None: a result of each layer has them (`--layer NAME`)."""
-        return {}
-
-    def _followed(self, conditions: "Conditions") -> list[Probe]:
-        return [each for each in self.made_of(conditions.asked).values() if isinstance(each, Probe)]
-
     def _layers(
         self, views: "list[OpenedRun]", prefix: str, kind: str, conditions: "Conditions"
     ) -> list[dict[str, Any]]:
@@ -147,13 +119,6 @@ class Depth(Probe):
             about = {"layer": layer, "depth": order.index(layer) - first + 1, "dim": view.encoder.dim}
             found.append({"name": source.name, "kind": kind, **about, "scores": scores})
         return found
-
-
-def _of_run(opened: "Opened") -> "OpenedRun":
-    from probekit.restore.opened import OpenedRun
-
-    assert isinstance(opened, OpenedRun)
-    return opened
 
 
 def readable(opened: "OpenedRun") -> "tuple[list[OpenedRun], list[str]]":

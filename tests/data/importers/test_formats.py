@@ -365,6 +365,11 @@ def test_rows_are_read_in_order_once_and_kept_within_bounds(tmp_path: Path, monk
     assert len(small._kept) == 4
     assert small.row(0) == 0
     assert reads[20:] == [0]
+    monkeypatch.setattr("probekit.data.importers.rows.KEPT_BYTES", 100)
+    wide = Runs(list(range(0, 101, 5)), read, lambda run: 1)
+    for number in (0, 18, 1, 17, 19):  # 18 is kept, and is read again on the way to 19
+        assert wide.row(5 * number) == 5 * number
+    assert wide._bytes == len(wide._kept) == 20
 
 
 def test_factors_are_described(tmp_path: Path) -> None:
