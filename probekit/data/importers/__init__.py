@@ -27,6 +27,7 @@ from probekit.data.importers.stream import Form, NeedsColour, write_source
 from probekit.data.importers.tables import open_tables
 from probekit.data.importers.tars import open_tars
 from probekit.data.locate import check_h5
+from probekit.files import told_if_full
 from probekit.h5 import DatasetInfo, DatasetWriter, Header, check_target, read_info
 from probekit.h5.encoded import QUALITY
 from probekit.output.hints import after_data
@@ -120,6 +121,7 @@ class Import:
         if unfinished.dropped:
             self.told.note("an unfinished import with other settings was dropped: this one begins anew")
         with (
+            told_if_full(self.out),
             DatasetWriter(self.out, header=header, compression=self.compression, overwrite=self.overwrite) as writer,
             Journal(writer, unfinished, identity) as journal,
         ):

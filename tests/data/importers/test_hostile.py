@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
+from probekit.data.importers.base import Options
+from probekit.data.importers.folder import open_folder
 from probekit.data.importers.shards import below
 from tests.data.importers.formats import FORMATS, N, pictures, png, table
 from tests.data.importers.test_importers import assert_refused, take
@@ -149,3 +151,56 @@ def test_a_factor_without_classes_is_no_label_and_lines_on_factors_are_true(tmp_
     why = {item.path: item.reason for item in skipped}
     assert "how an image was drawn" in why["seed"]
     assert "neither a number" in why["background"]
+
+
+METADATA = {
+    "two columns of one name": ("file_name,label,label", "{}.png,a,b", "columns of different names"),
+    "another value for every image": ("file_name,label", "{0}.png,{0}", "--labels none"),
+}
+
+
+@pytest.mark.parametrize("case", METADATA)
+def test_a_metadata_table_that_is_not_clear_is_one_line(tmp_path: Path, case: str) -> None:
+    head, row, words = METADATA[case]
+    write_folder(tmp_path / "set", [head, *(row.format(k) for k in range(n))])
+    assert_refused(tmp_path / "set", tmp_path / "out.h5", words)
+
+
+def write_folder(folder: Path, lines: list[str]) -> None:
+    folder.mkdir()
+    for k, image in enumerate(pictures("test")):
+        (folder / f"{k}.png").write_bytes(png(image))
+    (folder / "metadata.csv").write_text("\n".join(lines))
+
+
+def test_rows_of_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
+    write_folder(tmp_path / "set", ["file_name,label", *(f"{k}.png,{k % 2}" for k in range(n + 2))])
+    source = open_folder(tmp_path / "set", Options())
+    assert source is not None
+    assert [line for line in source.notes if line.startswith("2 rows of") and f"'{n}.png'" in line]
+
+
+def test_a_disk_too_full_for_the_first_line_is_said_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini = FORMATS["webdataset"].make(tmp_path)
+    monkeypatch.setattr("probekit.data.importers.journal._first_line", lambda identity: b"x")
+    real = Path.open
+
+    class Full(io.BytesIO):
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+        write = flush = lambda self, *data: None  # type: ignore[assignment]
+
+    def opened(path: Path, mode: str = "r", *rest: Any) -> Any:
+        file = real(path, mode, *rest)
+        if path.name == ".out.h5.journal" and mode == "wb":
+            file.close()
+            return Full()
+        return file
+
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr("probekit.h5.DatasetWriter.append", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    assert_refused(mini.source, tmp_path / "out.h5", "out.h5 cannot be written", "the disk is full")
+    assert not list(tmp_path.glob(".out*"))
