@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -81,6 +82,8 @@ class Import:
         """Writes the file; pixels become bytes by what all of them hold, and grey images stay grey only if all are."""
         # First of all: what is refused must not drop an unfinished import of other settings.
         check_target(self.out, compression=self.compression, overwrite=self.overwrite)
+        if twice := [name for name, n in Counter(source.classes).items() if n > 1]:
+            raise ValueError(f"expected classes of different names in {source.name}, found {twice[0]!r} twice")
         for line in source.notes:
             self.told.note(line)
         with suppress(NeedsRange):  # bytes so far, so nothing was known until the first image with more

@@ -14,8 +14,10 @@ import h5py
 import numpy as np
 import pytest
 
-from probekit.data.importers.base import Options
+from probekit.data.importers import Import
+from probekit.data.importers.base import Options, Source, Told
 from probekit.data.importers.folder import open_folder
+from probekit.data.importers.npz import Row
 from probekit.data.importers.shards import below
 from tests.data.importers.formats import FORMATS, N, pictures, png, table
 from tests.data.importers.test_importers import assert_refused, take
@@ -204,3 +206,14 @@ def test_a_disk_too_full_for_the_first_line_is_said_and_leaves_nothing(
     monkeypatch.setattr("probekit.h5.DatasetWriter.append", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     assert_refused(mini.source, tmp_path / "out.h5", "out.h5 cannot be written", "the disk is full")
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_classes_of_one_name_are_refused_before_the_old_file_is_replaced(tmp_path: Path) -> None:
+    rows = [Row(f"{k}", k % 2, pictures("test"), k, "") for k in range(n)]
+    told = Told(lambda done, total: None)
+    run = Import(Options(), tmp_path / "out.h5", skip_broken=False, overwrite=True, compression="none", told=told)
+    run.write(Source("set", ("a", "b"), {"train": rows}))
+    old = (tmp_path / "out.h5").read_bytes()
+    with pytest.raises(ValueError, match="different names in set, found 'a' twice"):
+        run.write(Source("set", ("a", "a"), {"train": rows}))
+    assert (tmp_path / "out.h5").read_bytes() == old
