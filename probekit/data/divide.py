@@ -31,6 +31,7 @@ from probekit.h5 import (
 from probekit.run import Run, find_runs
 
 DUPLICATES = "duplicates"  # as --group: near-duplicates stay together
+KEY = "key"  # the kind of a factor that `probekit import --group` kept
 PAIRS = "pair_id"  # an image and its counterfactuals, which stay together
 CHUNKS = 4  # of the file that are in memory at a time
 FILES = 64  # JPEG files likewise
@@ -141,9 +142,13 @@ def _pool(
     columns = {name: read_split(info.path, name, images=False) for name in names}
     factors = info.splits[names[0]].factors
     group = division.group
-    if group is None and PAIRS in factors:
+    kept = next((factor["name"] for factor in info.factors if factor["kind"] == KEY), None)
+    if group is None and PAIRS in factors and info.generator:
         group = PAIRS
         say(f"an image and its counterfactuals stay together (--group {PAIRS})")
+    elif group is None and kept is not None:  # the import was told never to divide it
+        group = kept
+        say(f"images of one {kept!r} stay together (--group {quote(kept)})")
     places = [(name, row) for name in names for row in range(info.splits[name].n)]
     single = all(columns[name].class_labels is not None for name in names)
     labels = [int(label) for name in names for label in (columns[name].class_labels if single else ())]  # type: ignore[union-attr]

@@ -55,9 +55,11 @@ def held(n: int, seed: int, groups: Sequence[str] | None = None) -> Split:
     return Split(images, labels(n), factors, rng.integers(0, 4, (n, 8, 8), dtype=np.uint8))
 
 
-def write(path: Path, splits: dict[str, Split], *, encoded: bool = False, compression: str = "gzip") -> Path:
+def write(
+    path: Path, splits: dict[str, Split], *, encoded: bool = False, compression: str = "gzip", kind: str = "text"
+) -> Path:
     factors: list[dict[str, Any]] = [
-        {"name": "patient", "kind": "key"},
+        {"name": "patient", "kind": kind},
         {"name": "row", "kind": "real", "low": 0, "high": 9999},
     ]
     names = () if encoded else ("one", "two")
@@ -149,6 +151,14 @@ def test_groups_that_stand_on_both_sides_are_said(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", {"train": held(48, 0), "test": both})
     _, lines = run(path, tmp_path / "b.h5", val_fraction=0.2, group="patient")
     assert any(line.startswith("3 values of 'patient' are both in train and in test") for line in lines)
+
+
+def test_a_group_that_the_import_kept_is_not_divided_though_it_is_not_typed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", {"train": held(40, 0)}, kind="key")
+    info, said = run(path, tmp_path / "b.h5", test_fraction=0.3)
+    sides = [set(read_split(info.path, name).factors["patient"].tolist()) for name in ("train", "test")]
+    assert not sides[0] & sides[1]
+    assert any("'patient' stay together (--group patient)" in line for line in said)
 
 
 def test_runs_that_have_seen_the_new_test_images_are_named(tmp_path: Path) -> None:

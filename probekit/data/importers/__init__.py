@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,7 @@ from probekit.data.importers.stream import Form, NeedsColour, write_source
 from probekit.data.importers.tables import open_tables
 from probekit.data.importers.tars import open_tars
 from probekit.data.locate import check_h5
+from probekit.files import told_if_full
 from probekit.h5 import DatasetInfo, DatasetWriter, Header, check_target, read_info
 from probekit.h5.encoded import QUALITY
 from probekit.output.hints import after_data
@@ -80,6 +82,8 @@ class Import:
         """Writes the file; pixels become bytes by what all of them hold, and grey images stay grey only if all are."""
         # First of all: what is refused must not drop an unfinished import of other settings.
         check_target(self.out, compression=self.compression, overwrite=self.overwrite)
+        if twice := [name for name, n in Counter(source.classes).items() if n > 1]:
+            raise ValueError(f"expected classes of different names in {source.name}, found {twice[0]!r} twice")
         for line in source.notes:
             self.told.note(line)
         with suppress(NeedsRange):  # bytes so far, so nothing was known until the first image with more
@@ -120,6 +124,7 @@ class Import:
         if unfinished.dropped:
             self.told.note("an unfinished import with other settings was dropped: this one begins anew")
         with (
+            told_if_full(self.out),
             DatasetWriter(self.out, header=header, compression=self.compression, overwrite=self.overwrite) as writer,
             Journal(writer, unfinished, identity) as journal,
         ):

@@ -15,10 +15,12 @@ from probekit.data.importers.labels import NONE, shown, to_labels
 from probekit.data.importers.npz import KEYS
 from probekit.data.importers.rows import Cell, Runs, group_of, is_of_images
 from probekit.data.importers.tree import SPLIT_WORDS
+from probekit.files import host_memory
 from probekit.h5 import SPLITS
 
 HOLE = "{split}"
 KINDS = "uifb"  # of NumPy's types: what pixels may be
+NAMED_BYTES = 500  # of memory that an image's name and place take
 OURS = "checksums"  # beside the images of a dataset file of ours
 
 
@@ -78,7 +80,9 @@ def _find(arrays: Mapping[str, Array], key: str, what: str, source: Path) -> dic
     """The arrays that a key means, by split; train alone where it has no {split}."""
     if HOLE not in key:
         if key not in arrays:
-            raise ValueError(f"expected --{what} with one of {shown(list(arrays))} in {source}, found {key!r}")
+            raise ValueError(
+                f"expected --{what} with one of {shown(list(arrays)) or 'none'} in {source}, found {key!r}"
+            )
         return {"train": arrays[key]}
     pattern = re.compile(re.escape(key).replace(re.escape(HOLE), "([A-Za-z]+)"))
     words = {name: match[1].lower() for name in arrays if (match := pattern.fullmatch(name))}
@@ -96,6 +100,11 @@ def _check_images(array: Array, source: Path) -> None:
         raise ValueError(
             f"expected numbers [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W] in {array.name!r} of {source}, found "
             f"{kind} {list(array.shape)}"
+        )
+    if array.shape[0] * NAMED_BYTES > host_memory():
+        raise ValueError(
+            f"expected images whose names fit in memory, {host_memory() // NAMED_BYTES:,} at most, in {array.name!r} "
+            f"of {source}, found {array.shape[0]:,}"
         )
     if len(array.shape) == 4 and array.shape[3] in (1, 3) and array.shape[1] in (1, 3):
         raise ValueError(

@@ -34,6 +34,7 @@ SHAPES3D = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientatio
 SOLIDS = ("cube", "cylinder", "sphere", "capsule")  # shapes 0 to 3; 3dshapes, Burgess and Kim
 UNKNOWN = frozenset({"seed", "resolution"})  # of Synbols: how an image was drawn, and nothing that it shows
 KINDS = "uifb"  # of NumPy's types: numbers
+NO_FACTOR = "neither a number, a pair, text nor a truth value of every image"
 RANDOM = "random"  # the division of Synbols that its authors take where none is named
 
 
@@ -105,8 +106,8 @@ def _opened(source: Path, options: Options, found: Factored) -> Source:
     for what, typed in (("labels", options.labels), ("group", options.group)):
         if typed is not None and typed not in by_name and not (what == "labels" and typed == NONE):
             raise ValueError(f"expected --{what} with one of the factors {shown(list(by_name))}, found {typed!r}")
+    first = next((factor.name for factor in varied if factor.kind == "class"), NONE)
     if options.labels is None:
-        first = next((factor.name for factor in varied if factor.kind == "class"), NONE)
         raise ValueError(
             f"expected to know which factor of {source} is the label, found {shown(list(by_name))}; "
             f"type --labels {first}, or --labels none"
@@ -118,7 +119,12 @@ def _opened(source: Path, options: Options, found: Factored) -> Source:
         values = by_name[options.labels].labels()
         if by_name[options.labels].kind != "class":
             values = np.array([f"{value:g}" for value in values], object)
-            names = [f"{value:g}" for value in np.unique(by_name[options.labels].values)]
+            names = list(dict.fromkeys(f"{value:g}" for value in np.unique(by_name[options.labels].values)))
+            if len(names) == len(values):
+                raise ValueError(
+                    f"expected classes in {options.labels!r} of {source}, found another value for every image; "
+                    f"type --labels {first}"
+                )
         else:
             names = [each for each in by_name[options.labels].names if each in set(values.tolist())]
         place = {each: k for k, each in enumerate(names)}
@@ -205,9 +211,11 @@ def _synbols(arrays: Mapping[str, Array], source: Path) -> Factored | None:
         return None
     try:
         rows = [json.loads(text) for text in texts.whole().tolist()]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        raise ValueError(f"expected JSON of the factors in each row of y in {source}, found something else") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
+        return None
+    if not all(isinstance(row, dict) for row in rows):
+        return None
+    names = list(dict.fromkeys(name for row in rows for name in row))
     factors: list[Known] = []
     ignored: list[Skipped] = []
     for name in names:
@@ -215,9 +223,8 @@ def _synbols(arrays: Mapping[str, Array], source: Path) -> Factored | None:
         known = [] if name in UNKNOWN else _known(name, own)
         factors += known
         if not known:
-            ignored.append(
-                Skipped(readable(name), "of y: neither a number, a pair, text nor a truth value of every image")
-            )
+            why = "says how an image was drawn" if name in UNKNOWN else NO_FACTOR
+            ignored.append(Skipped(readable(name), f"of y: {why}"))
     splits, notes = _divided(arrays, source)
     return Factored(images, factors, splits, notes=notes, ignored=ignored)
 

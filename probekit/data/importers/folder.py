@@ -21,7 +21,15 @@ from probekit.data.importers.base import (
 )
 from probekit.data.importers.images import SUFFIXES, File
 from probekit.data.importers.layout import Found, find_classes, find_splits
-from probekit.data.importers.metadata import NAMES, Rows, column_of, label_by_metadata, read_metadata, values_of
+from probekit.data.importers.metadata import (
+    NAMES,
+    Rows,
+    column_of,
+    label_by_metadata,
+    read_metadata,
+    values_of,
+    without_image,
+)
 from probekit.data.importers.rows import group_of
 from probekit.data.importers.tree import TABLES, Folder, prune, read_tree
 
@@ -197,6 +205,7 @@ def open_folder(source: Path, options: Options) -> Source | None:
     top = read_tree(source, ignored)
     tables = [folder.path / name for folder in top.all() for name in folder.others if name.lower().endswith(TABLES)]
     rows, read = ({}, [options.labels_csv]) if options.labels_csv is not None else read_metadata(top)
+    notes += without_image(rows, top, read)
     kept = ("labels", "group") if rows else ("group",) if read else ()
     options.leave_out("a folder of images", "depth", "labels_csv", *kept)
     column = column_of(rows, options.labels, source) if rows else options.column

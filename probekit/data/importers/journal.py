@@ -146,8 +146,13 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
         interrupted = isinstance(error, OSError) or (error is not None and not isinstance(error, Exception))
+        try:
+            self._file.close()
+        finally:  # the disk may be too full for its first line
+            self._leave(error, interrupted)
+
+    def _leave(self, error: BaseException | None, interrupted: bool) -> None:
         # Without an error the file is yet to be completed, and the disk may be full by then.
         self._writer.keep_partial = self._blocks > 0 and (interrupted or self._kept or error is None)
         if not self._writer.keep_partial:

@@ -1,6 +1,7 @@
 """Class names and labels from a column of values: numbers with or without names, or text."""
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,10 @@ def choose(what: str, typed: str | None, usual: Sequence[str], there: Sequence[s
         return typed
     if len(usual) == 1:
         return usual[0]
-    found = shown(usual) if usual else f"none by itself among {shown(there) or 'no columns'}"
-    example = readable(next(iter(usual or there), "KEY"))
+    if not there:
+        raise ValueError(f"expected a column of {what} in {source}, found none that can be")
+    found = shown(usual) if usual else f"none by itself among {shown(there)}"
+    example = quote(readable(next(iter(usual or there))))
     without = " (or --labels none, for images alone)" if what == "labels" else ""
     raise ValueError(f"expected one column of {what} in {source}, found {found}; type --{what} {example}{without}")
 
@@ -51,10 +54,12 @@ def to_labels(
         _check(values, where, split)
     every = np.concatenate(list(columns.values()))
     if names is not None:
+        if isinstance(every[0], str | bytes):
+            raise ValueError(f"expected numbers of the {len(names)} named classes in {where}, found text")
         low, high = int(every.min()), int(every.max())
         if low < 0 or high >= len(names):
             raise ValueError(f"expected labels 0 to {len(names) - 1} in {where}, found {low} to {high}")
-        return tuple(map(readable, names)), {split: values.tolist() for split, values in columns.items()}
+        return _distinct(names, where), {split: values.tolist() for split, values in columns.items()}
     found = sorted(set(every.tolist()))
     if len(found) == len(every) > 1:
         raise ValueError(
@@ -69,12 +74,17 @@ def to_labels(
                 f"type --skip-split {split}"
             )
     index = {value: place for place, value in enumerate(found)}
-    classes = tuple(readable(_name(value)) for value in found)
+    classes = _distinct(list(map(_name, found)), where)
+    return classes, {split: [index[value] for value in values.tolist()] for split, values in columns.items()}
+
+
+def _distinct(names: Sequence[str], where: str) -> tuple[str, ...]:
+    classes = tuple(map(readable, names))
     if len(set(classes)) < len(classes) or "" in classes:
         raise ValueError(
             f"expected distinct classes with a name in {where}, found some that look the same or are empty"
         )
-    return classes, {split: [index[value] for value in values.tolist()] for split, values in columns.items()}
+    return classes
 
 
 def _name(value: Any) -> str:

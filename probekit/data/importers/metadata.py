@@ -70,7 +70,12 @@ def label_by_metadata(
     if column != NONE:
         classes = {label for files in found.values() for label, _, _ in files}
         tables = ", ".join(readable(str(path)) for path in paths)
-        notes.append(f"{len(classes):,} classes from column {column!r} of {tables}")
+        if len(classes) == sum(map(len, found.values())) > 1:
+            raise ValueError(
+                f"expected classes in column {column!r} of {tables}, found another value for every image; "
+                "type --labels none, or another column"
+            )
+        notes.append(f"{len(classes):,} class{'es' * (len(classes) != 1)} from column {column!r} of {tables}")
     return found
 
 
@@ -85,9 +90,21 @@ def values_of(rows: Rows, column: str, keys: Sequence[str], paths: Sequence[Path
     return [str(rows[key][column]) for key in keys]
 
 
+def without_image(rows: Rows, top: Folder, paths: Sequence[Path]) -> list[str]:
+    """A line if some rows name no image of a tree."""
+    there = {folder.below(name) for folder in top.all() for name in folder.images}
+    lost = [key for key in rows if key not in there]
+    tables = ", ".join(readable(str(path)) for path in paths)
+    return [f"{len(lost):,} rows of {tables} name no image here, the first {lost[0]!r}"] if lost else []
+
+
 def _csv(path: Path) -> list[dict[str, Any]]:
     try:
-        return [dict(row) for row in csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)]
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+        columns = reader.fieldnames or []
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"expected columns of different names in {path}, found {', '.join(columns)}")
+        return [dict(row) for row in reader]
     except csv.Error as error:
         raise ValueError(f"expected a table with a line of column names in {path}, found something else") from error
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from probekit.data.importers.base import Skipped, readable
@@ -16,18 +16,36 @@ MOST = 1_000_000  # shards of a pattern
 
 
 def below(source: Path, suffixes: Sequence[str]) -> list[Path]:
-    """All files below a folder with one of these endings, sorted; what is hidden is left out."""
-    found = (path for path in source.rglob("*") if path.name.lower().endswith(tuple(suffixes)))
-    return sorted(path for path in found if path.is_file() and not any(map(is_hidden, path.relative_to(source).parts)))
+    """All files below a folder with one of these endings, sorted; what is hidden is left out.
+
+    An OSError if a folder cannot be read.
+    """
+    return sorted(path for path in _walk(source) if path.name.lower().endswith(tuple(suffixes)) and path.is_file())
+
+
+def _walk(source: Path) -> Iterator[Path]:
+    """All files below a folder that are not hidden; links to folders are followed, but no folder is read twice."""
+    met = {os.path.realpath(folder) for folder in (source, *source.resolve().parents)}
+
+    def is_new(folder: str) -> bool:
+        real = os.path.realpath(folder)
+        if real in met:
+            return False
+        met.add(real)
+        return True
+
+    for folder, folders, names in os.walk(source, onerror=_refuse, followlinks=True):
+        folders[:] = [name for name in folders if not is_hidden(name) and is_new(os.path.join(folder, name))]
+        yield from (Path(folder, name) for name in names if not is_hidden(name))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def has_images(source: Path) -> bool:
     """Whether image files lie below a folder: then it is one of images, and what else is there lies beside them."""
-    for _, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        if any(os.path.splitext(name)[1].lower() in SUFFIXES and not is_hidden(name) for name in names):
-            return True
-    return False
+    return any(path.suffix.lower() in SUFFIXES for path in _walk(source))
 
 
 def expanded(source: Path) -> list[Path]:
@@ -51,9 +69,14 @@ def by_split(source: Path, files: Sequence[Path], ignored: list[Skipped]) -> dic
     """Files in order under the split that their names, or their folders' names, say; without any all are train.
 
     A ValueError if there are splits but no train, a split is in two folders, or one of the numbered files of a split is
-    missing. `ignored`: files that say no split beside those that do are added to it.
+    missing. `ignored`: files that say no split beside those that do, and all other files, are added to it.
     """
     root = source if source.is_dir() else source.parent
+    if source.is_dir():
+        others = sorted(set(_walk(source)) - set(files))
+        ignored += [
+            Skipped(readable(path.relative_to(root).as_posix()), f"no {files[0].suffix} file") for path in others
+        ]
     said = {path: _split_of(path.relative_to(root)) for path in files}
     if len(files) == 1 or not any(said.values()):
         found = {"train": list(files)}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,8 @@ def open_tables(source: Path, options: Options) -> Source | None:
 def _opened(source: Path, options: Options, tables: dict[str, list[Table]], ignored: list[Skipped]) -> Source:
     name, features = readable(source.resolve().name), _features(source, tables["train"][0])
     schema = tables["train"][0].schema
+    if twice := sorted({column for column in schema.names if schema.names.count(column) > 1}):
+        raise ValueError(f"expected columns of different names in {name}, found several called {twice[0]!r}")
     images = _images(schema, features, options, name)
     others = [column for column in schema.names if column != images]
     labels, names = _labels(schema, features, others, options, name)
@@ -259,7 +262,14 @@ def _labels(
         return any(is_a(kind) for is_a in (test.is_integer, test.is_string, test.is_large_string, test.is_boolean))
 
     able = [column for column in others if holds_classes(schema.field(column).type)]
-    if options.labels == NONE or not (able or options.labels):
+    if options.labels == NONE:
+        return None, None
+    if USUAL in others and USUAL not in able and options.labels is None:
+        kind, also = schema.field(USUAL).type, f"--labels {quote(readable(able[0]))}, or " if able else ""
+        raise ValueError(
+            f"expected whole numbers or text in column {USUAL!r} of {name}, found {kind}; type {also}--labels none"
+        )
+    if not (able or options.labels):
         return None, None
     said = [column for column in able if features.get(column, {}).get("_type") == "ClassLabel"]
     column = choose("labels", options.labels, said or [c for c in able if c == USUAL], able, name)

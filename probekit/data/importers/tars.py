@@ -38,6 +38,8 @@ CLASS = "cls"  # the ending of a file that holds a class, a number
 JSON = "json"
 TEXTS = (CLASS, "txt", "text", "label")  # endings of small files whose text may be a class
 SMALL = 1 << 20  # bytes of a label file
+END = 512  # zeros after the last member, at least
+NOWHERE = 0, 0  # the place of an image that is not in the shard; members begin after their headers
 TAR, PACKED = (".tar",), (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 
 
@@ -59,6 +61,8 @@ class Member:
 
     def decode(self) -> NDArray[Any]:
         """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
+        if not self.start:
+            raise Broken("its sample has no image, or only a link to one")
         if self.size > MAX_BYTES:
             raise Broken(f"expected at most {MAX_BYTES >> 30} GiB, found {self.size / (1 << 30):,.1f}")
         try:
@@ -144,7 +148,8 @@ def _samples(path: Path) -> Iterator[Sample]:
         with tarfile.open(path, "r:") as shard:
             for member in shard:
                 match = NAMED.match(member.name)
-                if not member.isreg() or match is None or os.path.basename(member.name).startswith("."):
+                is_link = member.issym() or member.islnk()
+                if not (member.isreg() or is_link) or match is None or os.path.basename(member.name).startswith("."):
                     continue
                 key, ending = match[1], match[2].lower()
                 if current is None or current.key != key:
@@ -153,15 +158,30 @@ def _samples(path: Path) -> Iterator[Sample]:
                     current = Sample(key, path, {}, {})
                 if ending in current.files:
                     raise ValueError(f"{readable(member.name)!r} is there twice")
-                current.files[ending] = member.offset_data, member.size
-                if (ending == JSON or ending in TEXTS) and member.size <= SMALL:
+                current.files[ending] = NOWHERE if is_link else (member.offset_data, member.size)
+                if not is_link and (ending == JSON or ending in TEXTS) and member.size <= SMALL:
                     held = shard.extractfile(member)
                     assert held is not None
                     _note(current, ending, held.read())
+            end = shard.offset
+        _check_end(path, end)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}; fetch it again") from error
     if current is not None:
         yield current
+
+
+def _check_end(path: Path, end: int) -> None:
+    """A ValueError unless zeros follow the last member: tarfile takes a torn header for the end of a shard."""
+    with path.open("rb") as file:
+        file.seek(end)
+        rest = file.read(END)
+        if len(rest) < END:
+            raise ValueError("it ends too early")
+        while rest:
+            if any(rest):
+                raise ValueError(f"what follows {end:,} bytes is no member of it")
+            rest = file.read(SMALL)
 
 
 def _note(sample: Sample, ending: str, data: bytes) -> None:
@@ -216,7 +236,7 @@ def _members(
         splits[split] = []
         for row, sample in enumerate(found):
             ending = next((each for each in images if each in sample.files), None)
-            start, size = sample.files[ending] if ending else (0, 0)  # of no bytes: a broken image
+            start, size = sample.files[ending] if ending else NOWHERE  # a broken image
             key = readable(f"{sample.path.stem}/{sample.key}")
             label = labels[split][row] if labels else None
             splits[split].append(Member(key, label, place, str(sample.path), start, size, stamps[sample.path]))
