@@ -39,6 +39,7 @@ class Opened:
 
     Attributes:
         encoder: In eval mode, on the device, pooled as `weights` says.
+        plain: The same before a layer or a class token is read in place of its own features.
         header: spec, method, epoch, image_size, max_size, classes, ...
         weights: Which of a run's weights, and what is read, a layer by its own name.
         sha256: Hash of the file of weights, hex; "" without one.
@@ -67,9 +68,9 @@ class Opened:
         try:
             if not weights.of_layers:
                 encoder = pooled(encoder, weights.pool, parts)
-            self._plain = self.encoder = encoder.to(device).eval()
+            self.plain = self.encoder = encoder.to(device).eval()
             if weights.of_layers:
-                self.encoder, self.weights = layered(self._plain, weights, self.layers)
+                self.encoder, self.weights = layered(self.plain, weights, self.layers)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
@@ -77,12 +78,12 @@ class Opened:
     def layers(self) -> Layers:
         """What can be read, told by images of the size that it was made for."""
         height, width = self.header["image_size"]
-        return layers_of(self._plain, shrunk_size(height, width, self.header["max_size"]))
+        return layers_of(self.plain, shrunk_size(height, width, self.header["max_size"]))
 
     def at(self, layer: str) -> Self:
         """The same, read at a layer; a ValueError if its pooling cannot be of that one."""
         found = copy(self)
-        found.encoder, found.weights = layered(self._plain, replace(self.weights, layer=layer), self.layers)
+        found.encoder, found.weights = layered(self.plain, replace(self.weights, layer=layer), self.layers)
         return found
 
     @property

@@ -20,7 +20,7 @@ class OpenedCopy(OpenedRun):
     def random(self, seed: int) -> OpenedRun:
         """As of the origin, in the same folder."""
         found = self.origin.random(seed)
-        made = OpenedCopy(self.run, self.weights, self.device, (found.encoder, self.header, None), seed=seed)
+        made = OpenedCopy(self.run, self.weights, self.device, (found.plain, self.header, None), seed=seed)
         made.origin = found
         return made
 
@@ -37,8 +37,8 @@ def in_a_run(opened: Opened, info: DatasetInfo | None) -> Iterator[OpenedRun]:
         content = imported(opened.header["method"], model, data, seed=opened.seed or 0)
         run = create_run(Path(folder) / opened.name.rpartition(":")[2].replace("/", "-"), content, overwrite=False)
         header = {**opened.header, "dataset_hash": data["hash"], "classes": classes}
-        save_encoder(run.encoder, opened.encoder, header)
-        found, stamp = (opened.encoder, header, None), stamp_of(run.encoder)
+        save_encoder(run.encoder, opened.plain, header)
+        found, stamp = (opened.plain, header, None), stamp_of(run.encoder)
         made = OpenedCopy(run, opened.weights, opened.device, found, stamp=stamp, seed=opened.seed)
         made.origin = opened
         yield made
