@@ -152,7 +152,6 @@ def render(
         )
     generator = GENERATORS[name](size=size, parameters=parameters)
     index = np.arange(n, dtype=np.int64)
-    certificate = shipped(generator)
     names = tuple(factor.name for factor in generator.factors)
     info = DatasetInfo(
         path=Path(f"{name} in memory"),
@@ -166,6 +165,6 @@ def render(
         version="",
         content_hash="",
         splits={split: SplitInfo(split, n, size, size, 1, labelled=True, masked=True, factors=names)},
-        certificate=certificate,
+        certificate=shipped(generator),
     )
     return Dataset.of(Truth(info, rendered(generator, seed, split, index), index), split)

@@ -111,6 +111,7 @@ def test_an_encoder_that_is_read_at_a_layer_is_measured_there(data: Dataset) -> 
     there = json.loads(next(Path("runs").glob("*/results/linear-*@gap.json")).read_text())
     found = probe(load(mine(), channels=1, size=32, layer=1), data)["linear"].to_dict()
     assert encoder_row(found)["predicted"] == encoder_row(there)["predicted"]
+    assert encoder_row(found)["dim"] == 8
 
 
 def test_an_encoder_of_grey_images_is_examined_too(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
