@@ -24,7 +24,7 @@ from probekit.output.console import Terminal
 from probekit.probes.measure import probe_run
 from probekit.probes.measurements.base import Probe
 from probekit.reports.page import run_report
-from probekit.restore.load import load
+from probekit.restore.load import colour_or_grey, load
 from probekit.restore.opened import Opened, OpenedRun
 from probekit.restore.temporary import in_a_run
 
@@ -137,8 +137,11 @@ def _info(data: Data | None) -> DatasetInfo | None:
 def _run_of(encoder: Encoder, info: DatasetInfo | None, *, size: int = 128) -> Iterator[tuple[OpenedRun, Path | None]]:
     """The encoder as one of a run, and the dataset file that is named beside it."""
     if not isinstance(encoder, Opened):
-        channels = 3 if info is None else info.first.channels
-        encoder = load(encoder, channels=channels, size=size if info is None else info.first.height)
+        source, side = encoder, size if info is None else info.first.height
+        if info is None:
+            encoder = colour_or_grey(lambda channels: load(source, channels=channels, size=side))
+        else:
+            encoder = load(source, channels=info.first.channels, size=side)
     path = None if info is None else info.path
     if isinstance(encoder, OpenedRun):
         yield encoder, path

@@ -118,6 +118,7 @@ def asked_of_tokens(
     if pool == ATTENTIVE:
         pool, found = None, found if any(isinstance(each, Attentive) for each in found) else [*found, Attentive()]
     if layer == "all":
+        Weights(LAST.checkpoint, pool, layer)  # refuses poolings that are not of every layer
         layer, found = None, [*found, Depth()]
     return found, pool, layer
 

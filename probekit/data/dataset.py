@@ -16,7 +16,7 @@ from generators.certificates import shipped, told
 from probekit.data.generate import MAX_N, MAX_SEED, generate, rendered
 from probekit.data.truth import Counterfactual, Truth
 from probekit.h5 import DatasetInfo, read_split, verify
-from probekit.h5.schema import SCHEMA, SplitInfo
+from probekit.h5.schema import SCHEMA, SPLITS, SplitInfo
 from probekit.registry import nearest
 
 
@@ -140,13 +140,18 @@ def render(
         about: dict[str, Any] = {"n": n, "n_test": n_test, "seed": seed, "size": size, "overwrite": overwrite}
         generate(name, out=path, parameters=parameters, **about)
         return Dataset(path, split)
+    if split not in SPLITS:
+        raise ValueError(nearest("split", split, SPLITS))
+    if n_test is not None:
+        raise ValueError(f"expected n_test of a file, found n_test={n_test} without out; add out='data.h5'")
     if name not in GENERATORS:
         raise ValueError(nearest("generator", name, GENERATORS))
-    if not 0 < n <= MAX_N or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"expected n from 1 to {MAX_N} and a seed from 0 to {MAX_SEED}, found n={n}, seed={seed}")
+    if not isinstance(n, int | np.integer) or not 0 < n <= MAX_N or not 0 <= seed <= MAX_SEED:
+        raise ValueError(
+            f"expected a whole n from 1 to {MAX_N} and a seed from 0 to {MAX_SEED}, found n={n}, seed={seed}"
+        )
     generator = GENERATORS[name](size=size, parameters=parameters)
     index = np.arange(n, dtype=np.int64)
-    certificate = shipped(generator)
     names = tuple(factor.name for factor in generator.factors)
     info = DatasetInfo(
         path=Path(f"{name} in memory"),
@@ -160,6 +165,6 @@ def render(
         version="",
         content_hash="",
         splits={split: SplitInfo(split, n, size, size, 1, labelled=True, masked=True, factors=names)},
-        certificate=certificate,
+        certificate=shipped(generator),
     )
     return Dataset.of(Truth(info, rendered(generator, seed, split, index), index), split)

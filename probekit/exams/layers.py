@@ -1,5 +1,6 @@
 """Every layer of any encoder as features, in one forward pass: what the exam reads."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,9 +69,11 @@ class Reader:
         try:
             run(plain, trial)
         except Exception as error:  # whatever a user's module raises
+            said, _, hint = first_line(error).partition("; type: ")
+            side = re.search(r"--size (\d+)", hint)  # that of a network that was made for one
             raise ValueError(
                 f"expected an encoder that takes drawings of {size}x{size}, found that {opened.name} fails: "
-                f"{first_line(error)}; type: --size {224 if size < 224 else 128}"
+                f"{said}; type: --size {side[1] if side else 224 if size < 224 else 128}"
             ) from error
         height, width = trial.shape[2:]
         known, self.left_out = find_layers(plain, trial, lambda: self._grey(_noise(height, 2 * width)))

@@ -182,7 +182,8 @@ def _prepare(
     untrained = opened.beside(seed, (images.shape[2], images.shape[3]))
     random = None if untrained is None else subjects.of(untrained)
     headless = opened.method is None or opened.method.projection is None
-    notes = [*([NO_HEAD] if headless else []), *said_of_random(untrained, seed)]
+    contrasts = asked.maps is None or "gradcam-ssl" in asked.maps
+    notes = [*([NO_HEAD] if headless and contrasts else []), *said_of_random(untrained, seed)]
     for note in notes:
         console.print(f"note: {note}")
     labels = _labels(truth, trained, subjects, device)

@@ -30,7 +30,10 @@ class ScriptedModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         """What the file's module gives."""
-        return self.scripted(x)
+        try:
+            return self.scripted(x)
+        except RuntimeError as error:  # torch says last what went wrong, behind a trace of the file's code
+            raise RuntimeError(str(error).strip().splitlines()[-1]) from error
 
 
 def script_code(name: str) -> str:

@@ -178,7 +178,10 @@ def _made(place: _Place, wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
         source = place.layout.source(key)
         names = [place.at + name for name in source.names]
         if all(name in place.table for name in names):
-            found[key] = source.make(*(place.table[name] for name in names))
+            parts = [place.table[name] for name in names]
+            quantised = [part for part in parts if part.dtype not in (*FLOATS, torch.bool)]
+            # One quantised part of several would become a float where they are joined.
+            found[key] = quantised[0] if quantised and len(parts) > 1 else source.make(*parts)
             used |= set(names)
     return found, used
 

@@ -67,6 +67,8 @@ def _network(name: str, typed: Settings, weights: Checkpoint | None, images: Ten
     spec["normalise"] = normalisation(normalise, name, channels)
     if typed.get("input") == "timm":
         spec["input"] = input_of_timm(name.partition(":")[2]).as_dict()
+    elif typed.get("input") != "none" and weights is not None and (own := (weights.spec or {}).get("input")):
+        spec["input"] = own  # as the run had it whose file this is
     encoder = Encoder(**spec)
     if weights is not None and "stem" not in typed and has_small_stem(weights, encoder):
         spec |= {"stem": "small", **({"arguments": {"without": ["norm"]}} if ends_bare(weights, name) else {})}

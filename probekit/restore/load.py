@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -27,6 +27,8 @@ from probekit.restore.outside import MAX_SIZE, Made, Outside, make_encoder
 from probekit.restore.pooled import layered, pooling
 from probekit.run import IMPORTED, Run, create_run, free_name, git_commit, open_run, same_named, to_json, versions
 from probekit.weights import Weights
+
+T = TypeVar("T")
 
 TRIAL = 2  # images that are passed once, to see what comes out
 NO_DATA = {"path": "no dataset file", "hash": "", "name": "exam"}  # what an encoder has that was examined alone
@@ -71,14 +73,26 @@ def adopt(
 
 
 def adopt_alone(asked: Outside, *, size: int, measured: Weights, device: str, runs: Path, console: Console) -> str:
-    """As `adopt`, of an encoder that is to read drawings of a size, in three channels, and no dataset file."""
+    """As `adopt`, of an encoder that is to read drawings of a size, in colour or grey, and no dataset file."""
     find_device(device)
     drawings = torch.rand(TRIAL, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
-        made = _made(asked, drawings, measured, console)
+        made = colour_or_grey(lambda channels: _made(asked, drawings[:, :channels], measured, console))
     except ValueError as error:  # drawings are not imported: their size is typed
         raise ValueError(str(error).replace("probekit import SOURCE ", "")) from error
     return _keep(asked, made, NO_DATA, (size, size), (), runs, console).name
+
+
+def colour_or_grey(make: Callable[[int], T]) -> T:
+    """What takes drawings in three channels, or else in one; a ValueError of the former if it takes neither."""
+    try:
+        return make(3)
+    except ValueError:
+        try:
+            return make(1)
+        except ValueError:
+            pass
+        raise
 
 
 def _made(asked: Outside, images: torch.Tensor, measured: Weights, console: Console) -> Made:
@@ -173,7 +187,7 @@ def load(
     weights: str | Path | None = None,
     checkpoint: str = "last",
     pool: str | None = None,
-    layer: str | None = None,
+    layer: str | int | None = None,
     normalise: str = "auto",
     allow_missing: bool = False,
     allow_download: bool = False,
@@ -201,11 +215,13 @@ def load(
         size: Pixels a side of the images that it is tried with, likewise.
         seed: Seed of random weights, likewise.
     """
-    place, which = choose_device(device), Weights.parse(checkpoint, pool, layer)
+    place, which = choose_device(device), Weights.parse(checkpoint, pool, None if layer is None else str(layer))
     named = "a module" if isinstance(source, nn.Module) else str(source)
     is_run = not isinstance(source, nn.Module) and not is_outside(named)
     if (isinstance(source, nn.Module) or is_run) and (weights is not None or allow_missing):
         raise ValueError(f"expected weights and allow_missing for timm:NAME or unet, found them with {named}")
+    if (isinstance(source, nn.Module) or is_run) and settings:
+        raise ValueError(f"expected settings for an encoder by name, found them with {named}; leave them out")
     if is_run:
         if normalise != "auto":
             raise ValueError(f"expected normalise for an encoder from elsewhere, found it with the run {named}")

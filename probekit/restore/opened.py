@@ -39,7 +39,7 @@ class Opened:
 
     Attributes:
         encoder: In eval mode, on the device, pooled as `weights` says.
-        plain: The same before it is read at a layer.
+        plain: The same before a layer or a class token is read in place of its own features.
         header: spec, method, epoch, image_size, max_size, classes, ...
         weights: Which of a run's weights, and what is read, a layer by its own name.
         sha256: Hash of the file of weights, hex; "" without one.

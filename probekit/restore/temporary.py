@@ -40,5 +40,5 @@ def in_a_run(opened: Opened, info: DatasetInfo | None) -> Iterator[OpenedRun]:
         content = imported(opened.header["method"], model, data, seed=opened.seed or 0)
         run = create_run(Path(folder) / opened.name.rpartition(":")[2].replace("/", "-"), content, overwrite=False)
         header = {**opened.header, "dataset_hash": data["hash"], "classes": classes}
-        save_encoder(run.encoder, opened.encoder, header)
+        save_encoder(run.encoder, opened.plain, header)
         yield OpenedCopy(run, opened, header)

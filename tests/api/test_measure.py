@@ -118,3 +118,21 @@ def test_what_cannot_be_measured_is_refused(data: Dataset) -> None:
         probe(mine(), data, also=["heatmap"])
     with pytest.raises(ValueError, match=r"fails on images \[2, 1, 32, 32\]"):
         probe(mine(3), data)
+
+
+def test_an_encoder_that_is_read_at_a_layer_is_measured_there(data: Dataset) -> None:
+    """As the command reads it; a layer may be a number."""
+    typed("probe", "--encoder", "py:own_net:encoder", "--data", "shapes.h5", "--no-baselines", "--layer", "1")
+    there = json.loads(next(Path("runs").glob("*/results/linear-*@gap.json")).read_text())
+    found = probe(load(mine(), channels=1, size=32, layer=1), data)["linear"].to_dict()
+    assert encoder_row(found)["predicted"] == encoder_row(there)["predicted"]
+    assert encoder_row(found)["dim"] == 8
+
+
+def test_an_encoder_of_grey_images_is_examined_too(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(examine.PLANS, "quick", examine.Plan(train=14, held=4, test=6))
+    found = exam(mine(), parts=("acuity",), items=("landolt",), size=64)
+    told = typed("exam", "--encoder", "py:own_net:encoder", "--size", "64", "--parts", "acuity", "--items", "landolt")
+    assert found.to_dict()["items"] == told["items"]
+    with pytest.raises(ValueError, match="to have 2 channels, but got 3 channels"):
+        exam(mine(channels=2), parts=("acuity",), items=("landolt",), size=64)

@@ -6,6 +6,8 @@ Alone: pytest tests/models/test_layouts.py
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from probekit.models.checkpoint import without_wrappers
 from probekit.models.layouts import LAYOUTS
@@ -23,6 +25,15 @@ def test_weights_are_whole_and_features_are_theirs(name: str, tmp_path: Path) ->
     assert (found.match.matched, found.match.mark) == (found.match.total, "")
     assert found.difference < CLOSE
     assert without_wrappers(FOREIGN[name].example) in found.names
+
+
+def test_a_quantised_part_is_not_hidden_by_those_that_it_is_joined_with(tmp_path: Path) -> None:
+    case = FOREIGN["Hugging Face ViT"].make(tmp_path)
+    tensors = load_file(case.path / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("query.weight"))
+    save_file(tensors | {name: tensors[name].to(torch.int8)}, case.path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"of another shape: blocks\.0\.attn\.qkv\.weight \(int8 for float32\)"):
+        compared(case)
 
 
 all_of_them = pytest.mark.skipif("len(FOUND) < len(FOREIGN)", reason="the tests above were not all run")

@@ -23,7 +23,7 @@ from probekit.device import choose_device
 from probekit.exams.layers import Reader
 from probekit.h5 import read_info, read_split
 from probekit.heatmaps.base import Context, Target, encode, make_map
-from probekit.models.encoder import build_encoder
+from probekit.models.encoder import build_encoder, save_encoder
 from probekit.models.inputs import Input
 from probekit.restore.opened import open_encoder
 from probekit.restore.outside import Outside, make_encoder
@@ -125,6 +125,16 @@ def test_what_timm_knows_of_its_weights_is_taken_when_it_is_typed(data: Path) ->
     assert made.encoder.input == Input([168], [160, 160], "bicubic")
     assert any(line.startswith("images: resized to a shorter side of 168 px") for line in made.lines)
     assert build_encoder(made.encoder.spec).input == made.encoder.input
+
+
+def test_a_file_of_probekit_brings_along_how_images_come_to_their_size(tmp_path: Path) -> None:
+    images, path = torch.rand(2, 3, 48, 48), tmp_path / "encoder.safetensors"
+    first = make_encoder(Outside("timm:test_vit", settings=["model.input=timm"]), images).encoder.eval()
+    save_encoder(path, first, {"method": "x", "epoch": 0, "image_size": [48, 48], "max_size": 64, "classes": []})
+    again = make_encoder(Outside("timm:test_vit", path), images).encoder.eval()
+    assert again.spec["input"] == first.spec["input"]
+    assert torch.equal(again(images).pooled, first(images).pooled)
+    assert make_encoder(Outside("timm:test_vit", path, settings=["model.input=none"]), images).encoder.input is None
 
 
 def test_maps_of_an_encoder_that_sees_the_middle_are_zero_around_it(folder: Path) -> None:

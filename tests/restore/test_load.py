@@ -85,6 +85,8 @@ def test_a_pooling_that_was_asked_for_is_taken_of_a_module_that_pools_by_itself(
         (Tiny(), {"checkpoint": "best_test"}, "expected a checkpoint of a run, found best_test"),
         (Tiny(), {"weights": "nosuch.pt"}, "expected weights and allow_missing for timm:NAME or unet"),
         ("a", {"weights": "nosuch.pt"}, "expected weights and allow_missing for timm:NAME or unet"),
+        (Tiny(), {"settings": ["model.input=none"]}, "expected settings for an encoder by name"),
+        ("a", {"settings": ["model.input=none"]}, "expected settings for an encoder by name"),
         ("a", {"normalise": "none"}, "expected normalise for an encoder from elsewhere"),
         ("timm:test_resnet", {"checkpoint": "best_val"}, "expected a checkpoint of a run, found best_val"),
     ],
