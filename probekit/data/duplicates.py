@@ -96,11 +96,11 @@ def sentences(found: Mapping[str, Mapping[str, Any]], path: Path) -> list[str]:
         return []
     if not lines:
         return [f"no near-duplicates: {', '.join(found)}"]
-    val = " --val-fraction 0.1" if any("val" in pair.split(" in ") for pair in found) else ""
+    val = ", with --val-fraction 0.1 for a val split" if any("val" in pair.split(" in ") for pair in found) else ""
     return [
         *lines,
         "a score on images that training has seen says little; to have them on one side type: "
-        f"probekit split {quote(str(path))} --join{val} --test-fraction 0.2 --group duplicates",
+        f"probekit split {quote(str(path))} --join --test-fraction 0.2 --group duplicates{val}",
     ]
 
 

@@ -69,7 +69,7 @@ class Reader:
         try:
             run(plain, trial)
         except Exception as error:  # whatever a user's module raises
-            said, _, hint = first_line(error).partition("; type: ")
+            said, _, hint = first_line(error).partition("; type")
             side = re.search(r"--size (\d+)", hint)  # that of a network that was made for one
             raise ValueError(
                 f"expected an encoder that takes drawings of {size}x{size}, found that {opened.name} fails: "

@@ -201,7 +201,7 @@ def test_what_is_said() -> None:
     }
     lines = sentences(found, Path("a b.h5"))
     assert lines[0] == "1 of 11 test images have a near-duplicate in train: 'test/10' is like 'train/7'"
-    assert "probekit split 'a b.h5' --join --val-fraction 0.1 --test-fraction 0.2 --group duplicates" in lines[1]
+    assert "probekit split 'a b.h5' --join --test-fraction 0.2 --group duplicates, with --val-fraction 0.1" in lines[1]
     del found["test in train"]
     assert sentences(found, Path("a.h5")) == ["no near-duplicates: val in train, test in val"]
 

@@ -265,9 +265,10 @@ def _labels(
     if options.labels == NONE:
         return None, None
     if USUAL in others and USUAL not in able and options.labels is None:
-        kind, also = schema.field(USUAL).type, f"--labels {quote(readable(able[0]))}, or " if able else ""
+        wanted = quote(readable(able[0])) if able else NONE
         raise ValueError(
-            f"expected whole numbers or text in column {USUAL!r} of {name}, found {kind}; type {also}--labels none"
+            f"expected whole numbers or text in column {USUAL!r} of {name}, found {schema.field(USUAL).type}; "
+            f"type: --labels {wanted}"
         )
     if not (able or options.labels):
         return None, None

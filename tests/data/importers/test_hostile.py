@@ -78,11 +78,11 @@ def write_parquet(path: Path, columns: dict[str, Any], names: list[str] | None =
 
 TABLES: dict[str, tuple[dict[str, Any], list[str] | None, list[str]]] = {
     "two columns of one name": ({"image": None, "label": LABELS, "label'": LABELS}, None, ["several called 'label'"]),
-    "labels that are floats": ({"image": None, "label": [0.0] * n}, None, ["found double", "type --labels none"]),
+    "labels that are floats": ({"image": None, "label": [0.0] * n}, None, ["found double", "type: --labels none"]),
     "another column may be it": (
         {"image": None, "label": [0.0] * n, "a kind": LABELS},
         None,
-        ["type --labels 'a kind', or --labels none"],
+        ["type: --labels 'a kind'"],
     ),
     "a column with a space": ({"image": None, "a kind": LABELS}, None, ["type --labels 'a kind'"]),
     "two classes of one name": ({"image": None, "label": LABELS}, ["x", "x"], ["distinct classes"]),
