@@ -67,8 +67,10 @@ def _text(group: Hashable) -> str:
 def _too_few(labels: Sequence[int], counts: Counter[int], split: str, classes: Sequence[str], what: str) -> ValueError:
     first = min(labels, key=lambda label: (counts[label], label))
     where = f"class {classes[first]!r}" if classes else "the source"
-    others = f" (and {len(labels) - 1} more classes)" if len(labels) > 1 else ""
+    more = len(labels) - 1
+    others = f" (and {more} more class{'es' * (more > 1)})" if more else ""
+    instead = "leave --group out" if what == "groups" else f"type --{split}-fraction 0"
     return ValueError(
         f"expected enough {what} in {where} for train and {split}, found {counts[first]}{others}; "
-        f"add {what}, or type --{split}-fraction 0"
+        f"add {what}, or {instead}"
     )

@@ -8,6 +8,7 @@ here: the command line knows the names.
 from dataclasses import dataclass, field
 
 BASE_SIZE = 128  # px, of the frames that lengths are told for
+LEAST = 64  # px a side of the drawings: in smaller ones wholes do not fit
 LOCAL, CONFIGURAL, RELATIONAL = "local", "configural", "relational"
 CHANGED = "landolt"  # the item whose changes are the part "invariance"
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from probekit.exams.fused import fused
+from probekit.exams.items import LEAST
 from probekit.exams.measurement import POOLS
 from probekit.models.extract import BATCH_SIZE, images_at_a_time
 from probekit.models.layers.find import find_layers
@@ -71,10 +72,10 @@ class Reader:
         except Exception as error:  # whatever a user's module raises
             said, _, hint = first_line(error).partition("; type")
             side = re.search(r"--size (\d+)", hint)  # that of a network that was made for one
-            raise ValueError(
-                f"expected an encoder that takes drawings of {size}x{size}, found that {opened.name} fails: "
-                f"{said}; type: --size {side[1] if side else 224 if size < 224 else 128}"
-            ) from error
+            found = f"expected an encoder that takes drawings of {size}x{size}, found that {opened.name} fails: {said}"
+            if side and int(side[1]) < LEAST:
+                raise ValueError(f"{found}; it takes {side[1]} px, and exams need {LEAST} px or more") from error
+            raise ValueError(f"{found}; type: --size {side[1] if side else 224 if size < 224 else 128}") from error
         height, width = trial.shape[2:]
         known, self.left_out = find_layers(plain, trial, lambda: self._grey(_noise(height, 2 * width)))
         self.layers = self._chosen(known, layers, pools, opened.name)

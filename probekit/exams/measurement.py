@@ -6,7 +6,7 @@ from math import log2
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 from probekit.exams import tables
-from probekit.exams.items import CHANGED, ITEMS, LOCAL, Item
+from probekit.exams.items import CHANGED, ITEMS, LEAST, LOCAL, Item
 from probekit.measurement import MOST, About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table
@@ -168,7 +168,7 @@ class Exam(Measurement):
     preset: str = field(
         "quick", "--preset", "How many images: quick is minutes, full four times as many, three seeds.", choices=PRESETS
     )
-    size: int = field(128, "--size", "The side of the images, in pixels.", least=64)
+    size: int = field(128, "--size", "The side of the images, in pixels.", least=LEAST)
     noise: float = field(0.08, "--noise", "The noise of each image, as a share of the grey range.", least=0.01)
     seeds: tuple[int, ...] | None = field(
         None,
