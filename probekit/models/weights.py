@@ -8,6 +8,7 @@ that the backbone has learnt must be there.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from shlex import quote
 from typing import Any
 
 import torch
@@ -218,8 +219,8 @@ def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
             if values == normalisation(name, backbone, trained):
                 return name
         raise ValueError(
-            f"expected {checkpoint.path} normalised as one of {', '.join(known)}, found {values}; type "
-            "--set model.normalise=imagenet, or what is nearest"
+            f"expected {checkpoint.path} normalised as one of {', '.join(known)}, found {values}; to take it as it is "
+            f"type: --encoder file:{quote(str(checkpoint.path))}"
         )
     tensors = (tensor for table in checkpoint.tables.values() for tensor in table.values())
     return known_normalisation(backbone) if any(t.ndim == 4 and t.shape[1] == 3 for t in tensors) else "none"

@@ -12,7 +12,7 @@ from torch import Tensor
 from probekit.data.split import check_depth
 from probekit.models.backbones import find_stem, grey, normalisation, timm_config
 from probekit.models.checkpoint import Checkpoint
-from probekit.models.encoder import Encoder, check_takes
+from probekit.models.encoder import Encoder, check_takes, load_encoder
 from probekit.models.inputs import Input, of_timm
 from probekit.models.onnx_file import OnnxModule, onnx_code
 from probekit.models.outside import code_of, make_outside
@@ -129,6 +129,17 @@ def _torchscript(name: str, typed: Settings, weights: Checkpoint | None, images:
     return around(ScriptedModule(name), name, images, normalise, script_code(name))
 
 
+def _file(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
+    """An encoder that probekit wrote: as it was, whatever it was made of."""
+    encoder, _ = load_encoder(Path(name.partition(":")[2]))
+    if typed["normalise"] != "auto":
+        raise ValueError(f"expected no --normalise with {name}, whose file has its own; leave it out")
+    if (wanted := encoder.spec["channels"]) != images.shape[1]:
+        raise ValueError(f"expected images of {wanted} channels for {name}, found {images.shape[1]}")
+    check_takes(encoder, (images.shape[2], images.shape[3]))
+    return encoder
+
+
 NETWORK = frozenset({"pooling", "stem", "normalise"})
 KINDS = {
     "timm": Kind("timm:NAME", _network, NETWORK | {"input"}),
@@ -141,6 +152,7 @@ KINDS = {
         place=place_of,
         weights=lambda name: weights_in(Path(name.partition(":")[2])),
     ),
+    "file": Kind("file:ENCODER.safetensors", _file, frozenset(), own=True),
     "onnx": Kind("onnx:FILE[:OUTPUT]", _onnx, frozenset({"normalise"}), own=True),
     "torchscript": Kind("torchscript:FILE", _torchscript, frozenset({"normalise"}), own=True),
     "unet": Kind("unet", _network, NETWORK | frozenset(UNET)),

@@ -119,6 +119,23 @@ def summed(images: Any) -> torch.Tensor:
     return reference(images)
 
 
+def test_its_file_is_opened_as_it_was(
+    folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a network and a normalisation that have no name, which --weights refuses with this to type."""
+    monkeypatch.chdir(tmp_path)
+    said("probe", "--encoder", f"hf:{folder}", "--data", str(data), "--no-baselines")
+    file = next((tmp_path / "runs").iterdir()) / "encoder.safetensors"
+    first, again = probekit.load(file.parent), probekit.load(f"file:{file}", channels=1, size=48)
+    np.testing.assert_array_equal(first.embed(data, "test"), again.embed(data, "test"))
+    with pytest.raises(ValueError, match=r"type: --encoder file:"):
+        probekit.load("timm:vit_small_patch14_dinov2", weights=file, channels=1, size=56)
+    with pytest.raises(ValueError, match="expected images of 1 channels"):
+        probekit.load(f"file:{file}", channels=3, size=48)
+    with pytest.raises(ValueError, match="expected an encoder in"):
+        probekit.load(f"file:{tmp_path}/nothing.safetensors", channels=1, size=48)
+
+
 def test_what_timm_knows_of_its_weights_is_taken_when_it_is_typed(data: Path) -> None:
     asked = Outside("timm:test_vit", settings=["model.input=timm"])
     made = make_encoder(asked, torch.rand(2, 3, 48, 48))
