@@ -219,8 +219,9 @@ def default_normalise(checkpoint: Checkpoint | None, backbone: str) -> str:
             if values == normalisation(name, backbone, trained):
                 return name
         raise ValueError(
-            f"expected {checkpoint.path} normalised as one of {', '.join(known)}, found {values}; to take it as it is "
-            f"type: --encoder file:{quote(str(checkpoint.path))}"
+            f"expected {checkpoint.path} normalised as one of {', '.join(known)}, found {values}; to measure it as it "
+            f"is, --encoder file:{quote(str(checkpoint.path))}; to begin a training with it type "
+            "--set model.normalise=imagenet, or what is nearest"
         )
     tensors = (tensor for table in checkpoint.tables.values() for tensor in table.values())
     return known_normalisation(backbone) if any(t.ndim == 4 and t.shape[1] == 3 for t in tensors) else "none"
