@@ -48,7 +48,7 @@ class Dataset(TorchDataset[dict[str, Any]]):
 
     @classmethod
     def of(cls, truth: Truth, split: str) -> "Dataset":
-        """Of rows that were read, or rendered, already."""
+        """Makes one from rows that were read, or rendered, already."""
         made = cls.__new__(cls)
         made._keep(truth, split)
         return made
@@ -133,7 +133,7 @@ def render(
         out: A dataset file to write, with a train and a test split; without it they stay in memory.
         n_test: Images of the test split of that file; None is the generator's own number.
         overwrite: Whether a file of that name may be replaced.
-        **parameters: Of the generator, `gap=3` for example (`probekit list landolt`).
+        **parameters: Values of its parameters, `gap=3` for example (`probekit list generators`).
     """
     if out is not None:
         path = Path(out)

@@ -41,7 +41,7 @@ def _chapter(run: Mapping[str, Any], key: str) -> doc.Chapter:
 
 
 def headline(run: Mapping[str, Any]) -> doc.Headline | None:
-    """Of the first result that has one."""
+    """What the first result that has one shows in large letters."""
     found = (measurement(name).headline(result) for name, results in run["results"].items() for result in results)
     return next(filter(None, found), None)
 
