@@ -535,7 +535,7 @@ def test_a_file_is_checked_once_until_it_changes(sound: Path, monkeypatch: pytes
         seen.append(path)
         return check_file(path, file)
 
-    monkeypatch.setattr("probekit.h5.read.check_file", count)
+    monkeypatch.setattr("probekit.h5.file.check_file", count)
     os.utime(sound)
     read_info(sound)
     read_info(sound)

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -15,22 +15,25 @@ from rich.console import Console
 
 from probekit.data.duplicates import report, sentences
 from probekit.data.importers.arrays import open_arrays
-from probekit.data.importers.base import Broken, Options, Skipped, Source, Told, readable
+from probekit.data.importers.base import Broken, BrokenImages, Options, Skipped, Source, Told, readable
 from probekit.data.importers.factored import open_factored
 from probekit.data.importers.folder import open_folder
 from probekit.data.importers.images import has_colour
-from probekit.data.importers.journal import Journal, Unfinished, is_unfinished
 from probekit.data.importers.npz import open_npz
 from probekit.data.importers.official import MAX_GB, OFFICIAL, Choices, Official, medmnist, open_official
 from probekit.data.importers.pixels import AS_IT_IS, NeedsRange, Rule, look, notes_of, parse_range, rule_of, to_8_bits
 from probekit.data.importers.shards import BRACES
-from probekit.data.importers.stream import Form, NeedsColour, write_source
+from probekit.data.importers.stream import Form, NeedsColour, Stream, Written
 from probekit.data.importers.tables import open_tables
 from probekit.data.importers.tars import open_tars
+from probekit.data.importers.unfinished import Unfinished, digest, is_unfinished
 from probekit.data.locate import check_h5
 from probekit.files import told_if_full
-from probekit.h5 import DatasetInfo, DatasetWriter, Header, check_target, read_info
+from probekit.h5 import DatasetInfo, DatasetWriter, Header, Shard, check_target, read_info
 from probekit.h5.encoded import QUALITY
+from probekit.h5.file import file_info
+from probekit.h5.planned import check_folder, check_shard, planned_shard
+from probekit.h5.shards import FOUND_LATE
 from probekit.output.hints import after_data
 from probekit.output.terminal import progress_bar
 from probekit.registry import nearest
@@ -45,14 +48,16 @@ SOURCES: dict[str, Callable[[Path, Options], Source | None]] = {
 }
 
 KINDS = "a folder of images, parquet or tar files, an npz or HDF5 file"
+IN_A_SHARD = 20_000  # images; own choice: what an interrupted import repeats at most
 SHOWN = 5  # files of one folder that were left out for the same reason
 
 
 @dataclass(frozen=True)
 class Import:
-    """Turns images into a dataset file, in constant memory; goes on where the same was interrupted.
+    """Turns images into a dataset, in constant memory; more than `IN_A_SHARD` into shards, in a folder.
 
-    `skip_broken`: leave unreadable images out instead of refusing; `compression`: "gzip", "lzf" or "none".
+    Finished shards are kept where it is interrupted. `skip_broken`: leave unreadable images out instead of refusing;
+    `compression`: "gzip", "lzf" or "none"; `shard`: write that one alone, and how many there are.
     """
 
     options: Options
@@ -61,6 +66,7 @@ class Import:
     overwrite: bool
     compression: str
     told: Told
+    shard: tuple[int, int] | None = None
 
     def of(self, source: Path) -> tuple[DatasetInfo, list[Skipped]]:
         """Imports an npz file with x_train, y_train, x_test and y_test, or a folder of images.
@@ -79,15 +85,25 @@ class Import:
         return self.write(open_official(name, root, choices, self.options))
 
     def write(self, source: Source) -> tuple[DatasetInfo, list[Skipped]]:
-        """Writes the file; pixels become bytes by what all of them hold, and grey images stay grey only if all are."""
-        # First of all: what is refused must not drop an unfinished import of other settings.
-        check_target(self.out, compression=self.compression, overwrite=self.overwrite)
+        """Writes the file, or shards; pixels become bytes by what all of them hold, and grey images stay grey only if
+        all are.
+        """
+        if self.shard is None and self._count(source) == 1:  # first of all: a refusal leaves all as it is
+            check_target(self.out, compression=self.compression, overwrite=self.overwrite)
+        elif self.shard is None:
+            check_folder(self.out, compression=self.compression, overwrite=self.overwrite)
         if twice := [name for name, n in Counter(source.classes).items() if n > 1]:
             raise ValueError(f"expected classes of different names in {source.name}, found {twice[0]!r} twice")
         for line in source.notes:
             self.told.note(line)
-        with suppress(NeedsRange):  # bytes so far, so nothing was known until the first image with more
+        try:
             return self._write_as(source, self._rule(source, whole=False))
+        except NeedsRange as error:  # bytes so far, so nothing was known until the first image with more
+            if self.shard is not None:
+                raise ValueError(
+                    f"expected images of 8 bits with --shard, found others in {source.name}, whose black and white "
+                    "are those of all images; leave --shard out"
+                ) from error
         return self._write_as(source, self._rule(source, whole=True))
 
     def _rule(self, source: Source, *, whole: bool) -> Rule:
@@ -109,9 +125,12 @@ class Import:
         return rule
 
     def _is_begun(self, source: Source, channels: int, rule: Rule) -> bool:
-        return is_unfinished(self.out, self._form(source, channels, rule).identity())
+        return is_unfinished(self.out, self._identity(source, self._form(source, channels, rule)))
 
     def _write_as(self, source: Source, rule: Rule) -> tuple[DatasetInfo, list[Skipped]]:
+        if self.shard is not None:  # whose images alone do not tell
+            channels = source.channels or (3 if _any_colour(source, rule) else 1)
+            return self._write(source, self._form(source, channels, rule))
         goes_on = self._is_begun(source, 3, rule)
         if source.channels is None and not (goes_on and _any_colour(source, rule)):
             with suppress(NeedsColour):  # grey so far, so nothing was known until the first image with colour
@@ -119,23 +138,88 @@ class Import:
         return self._write(source, self._form(source, source.channels or 3, rule))
 
     def _write(self, source: Source, form: Form) -> tuple[DatasetInfo, list[Skipped]]:
-        header, identity = self._header(source, form), form.identity()
-        unfinished = Unfinished(self.out, identity)
-        if unfinished.dropped:
-            self.told.note("an unfinished import with other settings was dropped: this one begins anew")
-        with (
-            told_if_full(self.out),
-            DatasetWriter(self.out, header=header, compression=self.compression, overwrite=self.overwrite) as writer,
-            Journal(writer, unfinished, identity) as journal,
-        ):
-            skipped, signed = write_source(writer, source, form, journal, skip_broken=self.skip_broken, told=self.told)
-            if form.signed:
-                found = report(signed)
-                for line in sentences(found, self.out):
-                    self.told.note(line)
-                writer.header = replace(header, parameters=dict(header.parameters) | {"duplicates": found})
-        journal.finish()
-        return read_info(self.out), [*source.ignored, *skipped]
+        planned = {split: len(items) for split, items in source.splits.items()}
+        stream, header, count = Stream(source, form, self.told), self._header(source, form), self._count(source)
+        path = self.out
+        with told_if_full(self.out):
+            if self.shard is not None:
+                shard = planned_shard(*self.shard, planned)
+                path = self.out / shard.file
+                check_shard(self.out, header, shard, compression=self.compression)
+                with self._writer(path, header, shard, overwrite=self.overwrite) as writer:
+                    written = stream.write(writer, shard.ranges)
+                    self._refuse_broken(written)
+            elif count == 1:
+                with self._writer(path, header, None, overwrite=self.overwrite) as writer:
+                    written = stream.write(writer, {split: range(n) for split, n in planned.items()})
+                    self._conclude(writer, stream, written)
+            else:
+                written = self._write_shards(stream, header, [Shard(k + 1, count, planned) for k in range(count)])
+        info = read_info(path) if self.shard is None else file_info(path)
+        return info, [*source.ignored, *written.skipped]
+
+    def _write_shards(self, stream: Stream, header: Header, shards: Sequence[Shard]) -> Written:
+        """Writes shard by shard, but for those that an interrupted import had finished."""
+        total, going_on = Written(), False
+        with Unfinished(self.out, self._identity(stream.source, stream.form)) as unfinished:
+            if unfinished.dropped:
+                self.told.note("an unfinished import with other settings was dropped: this one begins anew")
+            for shard in shards:
+                last = shard is shards[-1]  # which says what is known of all images
+                items = digest(
+                    chain.from_iterable(stream.source.splits.values()) if last else stream.items(shard.ranges)
+                )
+                path, broken = unfinished.folder / shard.file, unfinished.broken_of(shard.file, items)
+                if broken is not None and (self.skip_broken or not broken):
+                    total.extend(stream.kept(path, shard.ranges, broken))
+                    continue
+                if stream.done and not going_on:
+                    self.told.note(f"going on after {shard.index - 1} of {shard.count} shards of an unfinished import")
+                going_on = True
+                try:
+                    with self._writer(path, header, shard, overwrite=True) as writer:
+                        part = stream.write(writer, shard.ranges)
+                        total.extend(part)
+                        self._refuse_broken(part)
+                        if last:
+                            self._conclude(writer, stream, total)
+                except BrokenImages:  # how many there are is said of all
+                    continue
+                unfinished.add(shard.file, items, part.skipped)
+            self._refuse_broken(total)
+            unfinished.finish()
+        return total
+
+    def _writer(self, path: Path, header: Header, shard: Shard | None, *, overwrite: bool) -> DatasetWriter:
+        return DatasetWriter(path, header=header, compression=self.compression, overwrite=overwrite, shard=shard)
+
+    def _refuse_broken(self, written: Written) -> None:
+        if written.skipped and not self.skip_broken:
+            n, first = len(written.skipped), written.skipped[0]
+            raise BrokenImages(
+                f"{n} broken image{'s' * (n > 1)}, the first {first.path!r}: {first.reason}; "
+                "repair or remove it, or type --skip-broken"
+            )
+
+    def _conclude(self, writer: DatasetWriter, stream: Stream, written: Written) -> None:
+        """Refuses what lacks images, and looks for near-duplicates, all of them being written."""
+        self._refuse_broken(written)
+        for split, n in written.n.items():
+            if not n:
+                raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
+        if stream.form.signed:
+            found = report(written.signed)
+            for line in sentences(found, self.out):
+                self.told.note(line)
+            writer.header = replace(writer.header, parameters=dict(writer.header.parameters) | {FOUND_LATE: found})
+
+    def _count(self, source: Source) -> int:
+        """Shards, if none was asked for."""
+        return -(-sum(map(len, source.splits.values())) // IN_A_SHARD)
+
+    def _identity(self, source: Source, form: Form) -> dict[str, Any]:
+        """All that the shards depend on, but for the images."""
+        return form.identity() | {"header": asdict(self._header(source, form)), "in a shard": IN_A_SHARD}
 
     def _form(self, source: Source, channels: int, rule: Rule) -> Form:
         size, most = self.options.size, self.options.max_gb
@@ -154,7 +238,7 @@ class Import:
             encoded=encoded,
             compression=self.compression,
             pixels=rule,
-            signed=self.options.duplicates and len(source.splits) > 1,
+            signed=self.options.duplicates and len(source.splits) > 1 and self.shard is None,
             masks=len(source.mask_names),
         )
 
@@ -307,7 +391,7 @@ def _kept(info: DatasetInfo, max_gb: float) -> str:
     """Whether pixels were kept, and why."""
     pixels = sum(split.n * split.height * split.width * split.channels for split in info.splits.values()) / 1e9
     if info.first.encoded:
-        size = info.path.stat().st_size / 1e9
+        size = info.size / 1e9
         return (
             f"kept as JPEG of quality 95, which loses a little: {size:.2f} GB in place of {pixels:.2f} GB of pixels, "
             f"more than --max-gb {max_gb:g}"
