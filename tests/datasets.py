@@ -30,7 +30,7 @@ RUN: dict[str, Any] = {
     "dataset": {"path": "shapes.h5", "hash": "0"},
 }
 
-UNREADABLE = (ValueError, KeyError, AttributeError, RuntimeError, TypeError, OSError, MemoryError)  # what h5py raises
+UNREADABLE = (ValueError, KeyError, AttributeError, RuntimeError, TypeError, OSError, MemoryError, IndexError)  # what h5py raises
 
 
 def small_shapes(

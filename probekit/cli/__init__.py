@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from probekit.cli import images
 from probekit.cli import split
+from probekit.cli import reshard
 from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import exam

@@ -23,6 +23,7 @@ FOLDERS, OFFICIAL, TABLES = "Folders of images", "Official datasets", "Tables, a
     "probekit gen rect-tri --preview",
     "probekit gen circ-sq --n 2000 --n-test 500 --size 64 --pairs",
     "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5",
+    "probekit gen rect-tri --n 1000000 --shards 50 --out data/million.h5",
     "probekit gen --list",
 )
 def gen(
@@ -45,6 +46,11 @@ def gen(
         Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.", rich_help_panel=shared.OUTPUT)
     ] = None,
     compression: shared.Compression = "gzip",
+    shard: shared.OneShard = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, help="Write N shards, in the folder --out.", rich_help_panel=shared.OUTPUT),
+    ] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
     ] = False,
@@ -55,7 +61,8 @@ def gen(
     """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
     from probekit.cli.catalogue import KINDS
     from probekit.data.gen import list_generators, render_file
-    from probekit.output.hints import after_data
+    from probekit.h5.planned import parse_shard
+    from probekit.output.hints import after_data, after_shard
     from probekit.output.pictures import check_png
     from probekit.settings import parse_overrides
 
@@ -64,7 +71,8 @@ def gen(
             raise ValueError(
                 "expected --list, which draws every generator, without a name, --size, --seed and --workers"
             )
-        if n is not None or n_test is not None or settings or pairs or no_masks or certify or preview:
+        others = (n, n_test, shard, shards)
+        if any(each is not None for each in others) or settings or pairs or no_masks or certify or preview:
             raise ValueError("expected --list with --out, --json and -q alone, found another option; leave it out")
         list_generators(out or shared.DATA / "generators.png", errors if as_json else console)
         if as_json:
@@ -73,15 +81,18 @@ def gen(
     out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
         check_png(out.with_suffix(".png"))
+    if shard is not None and (shards is not None or preview):
+        raise ValueError("expected --shard alone, found --shards or --preview with it; leave one out")
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
     how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
+    how |= {"shard": None if shard is None else parse_shard(shard)}
     certificate = _certificate(generator, out, how, overwrite, say) if certify else None
-    info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
+    info = render_file(generator, out, say, shards=shards, certificate=certificate, overwrite=overwrite, **how)
     if preview:
         from probekit.data.show import preview as draw
 
         say.print(f"preview {draw(out)}")
-    say.print(after_data(info))
+    say.print(after_data(info) if info.shard is None else after_shard(out, info.shard))
     if as_json:
         print_json(about(info))
 
@@ -99,7 +110,8 @@ def _certificate(
     from probekit.registry import nearest
 
     check_h5(out)
-    check_target(out, compression="none", overwrite=overwrite)
+    if not out.is_dir():  # shards are looked at when all their settings are known
+        check_target(out, compression="none", overwrite=overwrite)
     if generator not in GENERATORS:
         raise ValueError(nearest("generator", generator, GENERATORS))
     drawn = GENERATORS[generator](size=how["size"], parameters=how["parameters"])
@@ -237,12 +249,14 @@ def import_(
     ] = None,
     max_gb: Annotated[float | None, Stored] = None,
     compression: shared.CompressionOrDefault = None,
+    shard: shared.OneShard = None,
     overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn images in folders, tables, shards or arrays, or an official dataset, into a dataset file."""
     from probekit.data.importers import Choices, Options, default_name, parse_range, run_import
+    from probekit.h5.planned import parse_shard
 
     chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
     chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
@@ -254,6 +268,7 @@ def import_(
     options = Options(range=None if values is None else parse_range(values), **asked)
     out, say = out or shared.DATA / f"{default_name(source)}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
+    how |= {"shard": None if shard is None else parse_shard(shard)}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:
         print_json(about(info) | {"skipped": [asdict(item) for item in skipped]})

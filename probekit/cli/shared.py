@@ -154,7 +154,12 @@ def sweeps_like(incomplete: str) -> list[str]:
 
 
 def _data(default: str) -> Any:
-    return typer.Option("--data", metavar="FILE", help=f"A dataset file; {default}.", autocompletion=datasets_like)
+    return typer.Option(
+        "--data",
+        metavar="DATA",
+        help=f"A dataset: a file, a folder of shards or a pattern; {default}.",
+        autocompletion=datasets_like,
+    )
 
 
 RunName = Annotated[
@@ -198,6 +203,12 @@ Preset = Annotated[
 _stored = typer.Option(help="How the file is compressed; official datasets: none.", rich_help_panel=OUTPUT)
 Compression = Annotated[Literal["none", "lzf", "gzip"], _stored]
 CompressionOrDefault = Annotated[Literal["none", "lzf", "gzip"] | None, _stored]
+OneShard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Write one of N shards alone, in the folder --out.", rich_help_panel=OUTPUT
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT)]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)

@@ -21,6 +21,8 @@ from generators import GENERATORS, Generator
 from generators.certificates import Certificate, shipped
 from probekit.data.ahead import in_order
 from probekit.h5 import Block, DatasetInfo, DatasetWriter, Header, Split, chunk_rows, pack, read_info
+from probekit.h5.file import file_info
+from probekit.h5.planned import check_shard, planned_shard
 from probekit.registry import nearest
 
 BLOCK_BYTES = 8 << 20  # of images, and as much of masks; measured: 4 MiB is 5 % slower
@@ -48,10 +50,11 @@ def generate(
     certificate: Certificate | None = None,
     compression: str = "gzip",
     workers: int | None = None,
+    shard: tuple[int, int] | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DatasetInfo:
-    """Renders a train and a test split to a dataset file, in constant memory.
+    """Renders a train and a test split to a dataset file, or one shard of it, in constant memory.
 
     The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
     then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of the
@@ -69,6 +72,7 @@ def generate(
         certificate: What is proved of these settings; None is what ships with the generator, if these are its defaults.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
+        shard: Which one, and of how many, to write alone, in the folder `out`; one that is there is kept as it is.
         progress: Called with the images done and in all, from this thread.
     """
     if name not in GENERATORS:
@@ -84,33 +88,56 @@ def generate(
     certificate = shipped(generator) if certificate is None else certificate
     header = _header(generator, seed, pairs, masks, certificate)
     turn = threading.Lock()
+    part = None if shard is None else planned_shard(*shard, wanted)
+    ranges = {split: range(n) for split, n in wanted.items()} if part is None else part.ranges
+    if part is not None:
+        finished = check_shard(out, header, part, compression=compression)
+        if finished is not None and not overwrite:
+            return finished
+    path = out if part is None else out / part.file
 
     def render(split: str, index: NDArray[np.int64]) -> Block:
         with turn:
             rows = rendered(generator, seed, split, index, roles, masks)
         return pack(rows, compression)
 
-    with DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer:
-        _write(writer, render, wanted, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
+    with DatasetWriter(path, header=header, compression=compression, overwrite=overwrite, shard=part) as writer:
+        _write(writer, render, ranges, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
+    return read_info(out) if part is None else file_info(path)
+
+
+def generate_shards(
+    name: str, count: int, *, out: Path, progress: Callable[[int, int], None] = lambda done, total: None, **options: Any
+) -> DatasetInfo:
+    """Renders so many shards to the folder `out`, one after the other; those that are there are kept as they are.
+
+    A ValueError or an OSError as `generate`, of which `options` are.
+    """
+    for index in range(1, count + 1):
+
+        def of_all(done: int, own: int, before: int = index - 1) -> None:
+            progress(before * own + done, count * own)  # shards are as large as one another, up to an image
+
+        generate(name, out=out, progress=of_all, **options | {"shard": (index, count)})
     return read_info(out)
 
 
 def _write(
     writer: DatasetWriter,
     render: Callable[[str, NDArray[np.int64]], Block],
-    counts: Mapping[str, int],
+    ranges: Mapping[str, range],
     *,
     size: int,
     rows: int,
     workers: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Writes the base images of each split, each with so many rows, block by block."""
-    done, total, step = 0, rows * sum(counts.values()), _block_images(size, rows)
+    """Writes some base images of each split, each with so many rows, block by block."""
+    done, total, step = 0, rows * sum(map(len, ranges.values())), _block_images(size, rows)
     with ThreadPoolExecutor(workers) as pool:
-        for split, count in counts.items():
-            writer.begin(split, rows * count)
-            indices = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
+        for split, own in ranges.items():
+            writer.begin(split, rows * len(own))
+            indices = (np.arange(start, min(start + step, own.stop)) for start in range(own.start, own.stop, step))
             for _, block in in_order(pool, partial(render, split), indices, workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]

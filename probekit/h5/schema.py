@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from probekit.h5.contents import Contents
 
 SCHEMA = "probekit-dataset/5"
+SUFFIX = ".h5"
 SPLITS = ("train", "val", "test")
 COMPRESSIONS = ("gzip", "lzf", "none")
 

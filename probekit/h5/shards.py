@@ -19,9 +19,8 @@ from generators import GENERATORS
 from probekit.h5.check import HOW
 from probekit.h5.contents import Contents, content_hash
 from probekit.h5.file import State, file_info, state_of
-from probekit.h5.schema import SPLITS, DatasetInfo, Header, Shard, SplitInfo
+from probekit.h5.schema import SPLITS, SUFFIX, DatasetInfo, Header, Shard, SplitInfo
 
-SUFFIX = ".h5"
 KEPT = 8  # datasets
 SHOWN = 3  # shards in a line
 FOUND_LATE = "duplicates"  # the parameter that only the last shard of an import knows

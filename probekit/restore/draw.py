@@ -35,8 +35,8 @@ def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, s
     recipe = _recipe(name)
     split = _split(path, split)
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
-    picture = out or path.with_name(f"{path.stem}-views-{name}.png")
-    title = f"{path.stem}, {split}: what {name} is given"
+    picture = out or path.with_name(f"{read_info(path).name}-views-{name}.png")
+    title = f"{read_info(path).name}, {split}: what {name} is given"
     return draw_views(images, recipe=recipe, seed=seed, title=title, out=picture, predict=None)
 
 
@@ -66,7 +66,7 @@ def draw_run(
     check_divisible(size, method.encoder.stride)
     decodes = opened.decodes
     recipe = config.views.recipe if views is None else _recipe(views)
-    stem = f"views-{path.stem}{'' if opened.weights == LAST else f'-{opened.weights}'}"
+    stem = f"views-{read_info(path).name}{'' if opened.weights == LAST else f'-{opened.weights}'}"
     stem += "" if views is None else f"-{views}"
     given = f"what {views or config.method} is given{' and predicts' * decodes}"
 
@@ -81,7 +81,7 @@ def draw_run(
         images,
         recipe=recipe,
         seed=seed,
-        title=f"{run.name}, {opened.after}, on {path.stem}, {split}: {given}",
+        title=f"{run.name}, {opened.after}, on {read_info(path).name}, {split}: {given}",
         out=out or run.figures / f"{stem}.png",
         predict=predicted if decodes else None,
         size=size,

@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from probekit.cli import app
-from probekit.data.importers.journal import is_unfinished
+from probekit.data.importers.unfinished import Unfinished, is_unfinished
 from probekit.h5 import read_info, read_split, verify
 from tests.data.importers import formats
 from tests.data.importers.formats import FORMATS, Mini, N, pictures, png, table
@@ -69,24 +69,24 @@ def test_a_truncated_file_is_one_line(tmp_path: Path, name: str) -> None:
 def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mini = made(name, tmp_path)
     take(mini.source, tmp_path / "whole.h5", **mini.typed)
-    out, add = tmp_path / "out.h5", "probekit.data.importers.journal.Journal.add"
-    from probekit.data.importers.journal import Journal
+    monkeypatch.setattr("probekit.data.importers.importer.IN_A_SHARD", 5)
+    take(mini.source, tmp_path / "shards.h5", **mini.typed)
+    assert read_info(tmp_path / "shards.h5").content_hash == read_info(tmp_path / "whole.h5").content_hash
+    out, add = tmp_path / "out.h5", Unfinished.add
 
-    real, done = Journal.add, []
-
-    def stop(journal: Journal, split: str, part: Any) -> None:
-        real(journal, split, part)
-        done.append(split)
-        if len(done) == 2:
+    def stop(unfinished: Unfinished, file: str, *rest: Any) -> None:
+        add(unfinished, file, *rest)
+        if file.startswith("2-of"):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(add, stop)
+        patched.setattr(Unfinished, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             take(mini.source, out, **mini.typed)
     assert is_unfinished(out)
     take(mini.source, out, **mini.typed)
-    assert out.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    for path in (tmp_path / "shards.h5").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["Hugging Face parquet", "Hugging Face `save_to_disk`", "webdataset", "HDF5"])

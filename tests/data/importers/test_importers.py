@@ -506,6 +506,6 @@ def test_any_folder_is_one_line_or_sound(
     except (ValueError, OSError) as error:
         assert "\n" not in str(error)  # noqa: PT017 - either way is right
         assert not (folder / "a.h5").exists()
-        assert "broken image" in str(error) or not list(folder.glob(".*"))  # noqa: PT017 - see journal.py
+        assert "broken image" in str(error) or not list(folder.glob(".*"))  # noqa: PT017
     else:
         assert read_split(info.path, "train").images.size > 0
