@@ -14,7 +14,6 @@ from typing import Any
 import h5py
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from probekit.data.generate import generate
 from probekit.h5 import DatasetInfo
@@ -30,7 +29,8 @@ RUN: dict[str, Any] = {
     "dataset": {"path": "shapes.h5", "hash": "0"},
 }
 
-UNREADABLE = (ValueError, KeyError, AttributeError, RuntimeError, TypeError, OSError, MemoryError, IndexError)  # what h5py raises
+# What h5py raises.
+UNREADABLE = (ValueError, KeyError, AttributeError, RuntimeError, TypeError, OSError, MemoryError, IndexError)
 
 
 def small_shapes(

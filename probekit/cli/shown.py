@@ -28,8 +28,8 @@ def show(
     named: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE|RUN",
-            help="A dataset file or a run; default: the newest file.",
+            metavar="DATA|RUN",
+            help="A dataset (a file, a folder of shards or a pattern) or a run; default: the newest file.",
             autocompletion=shared.shown_like,
         ),
     ] = None,
@@ -37,8 +37,8 @@ def show(
         Path | None,
         typer.Option(
             "--data",
-            metavar="FILE",
-            help="The dataset file to show a run or a method on.",
+            metavar="DATA",
+            help="The dataset to show a run or a method on.",
             autocompletion=shared.datasets_like,
         ),
     ] = None,
@@ -156,7 +156,7 @@ def certify(
     named: Annotated[
         str | None,
         typer.Argument(
-            metavar="GENERATOR|FILE",
+            metavar="GENERATOR|DATA",
             help="A generator or a dataset file; default: the newest file.",
             autocompletion=shared.certified_like,
         ),

@@ -40,6 +40,8 @@ def check_file(path: Path, file: h5py.File) -> tuple[DatasetInfo, dict[str, Sums
     columns = tuple(factor["name"] for factor in factors)
     splits = {name: _check_split(file, name, classes, mask_names, columns) for name in SPLITS if name in file}
     shard = checked(_json(file, SHARD, dict), Shard, f"attribute {SHARD!r}") if SHARD in file.attrs else None
+    if shard is not None and shard.index > shard.count:
+        raise ValueError(f"expected a shard of 1 to {shard.count} in attribute {SHARD!r}, found {shard.index}")
     if not splits and shard is None:  # a shard may have been planned for images that are all broken
         raise ValueError(f"expected a split {', '.join(SPLITS)}, found {', '.join(file) or 'none'}")
     shapes = {(split.height, split.width, split.channels) for split in splits.values()}

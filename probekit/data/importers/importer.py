@@ -178,9 +178,10 @@ class Import:
     def _conclude(self, writer: DatasetWriter, stream: Stream, written: Written) -> None:
         """Refuses what lacks images, and looks for near-duplicates, all of them being written."""
         self._refuse_broken(written)
-        for split, n in written.n.items():
-            if not n:
-                raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
+        for split, items in stream.source.splits.items():
+            if not written.n.get(split):
+                but = " but broken ones" if items else ""
+                raise ValueError(f"expected at least one image in split {split}, found none{but}")
         if stream.form.signed:
             found = report(written.signed)
             for line in sentences(found, self.out):
@@ -189,7 +190,7 @@ class Import:
 
     def _count(self, source: Source) -> int:
         """Shards, if none was asked for."""
-        return -(-sum(map(len, source.splits.values())) // IN_A_SHARD)
+        return max(1, -(-sum(map(len, source.splits.values())) // IN_A_SHARD))
 
     def _identity(self, source: Source, form: Form) -> dict[str, Any]:
         """All that the shards depend on, but for the images."""

@@ -36,8 +36,9 @@ class Unfinished:
 
     def __enter__(self) -> Self:
         self._lock.__enter__()
-        for path in self.folder.glob("*.h5") if self.dropped else ():
-            path.unlink()
+        for path in self.folder.iterdir() if self.dropped else ():
+            if path.name != LOCK:
+                path.unlink()
         if not self.dropped and (self.folder / LIST).exists():
             self._list = _read(self.folder)
         self._write()
