@@ -51,6 +51,8 @@ def gen(
         int | None,
         typer.Option(min=1, help="Write N shards, in the folder --out.", rich_help_panel=shared.OUTPUT),
     ] = None,
+    engine: shared.Engine = "local",
+    slurm: shared.Slurm = (),  # type: ignore[assignment]
     preview: Annotated[
         bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
     ] = False,
@@ -87,6 +89,20 @@ def gen(
     how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
     how |= {"shard": None if shard is None else parse_shard(shard)}
     certificate = _certificate(generator, out, how, overwrite, say) if certify else None
+    if engine == "slurm":
+        from probekit.sweep.shards import submit_shards
+
+        if shards is None or preview or overwrite:
+            raise ValueError(
+                "expected --shards N with --engine slurm, and no --preview or --overwrite; type --shards 64"
+            )
+        del how["shard"]
+        result = submit_shards(generator, shards, out, slurm, say, certificate=certificate, **how)
+        if as_json:
+            print_json(result)
+        return
+    if slurm:
+        raise ValueError("expected --engine slurm with --slurm, found --engine local; type --engine slurm")
     info = render_file(generator, out, say, shards=shards, certificate=certificate, overwrite=overwrite, **how)
     if preview:
         from probekit.data.show import preview as draw

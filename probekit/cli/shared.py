@@ -203,6 +203,15 @@ Preset = Annotated[
 _stored = typer.Option(help="How the file is compressed; official datasets: none.", rich_help_panel=OUTPUT)
 Compression = Annotated[Literal["none", "lzf", "gzip"], _stored]
 CompressionOrDefault = Annotated[Literal["none", "lzf", "gzip"] | None, _stored]
+Engine = Annotated[
+    Literal["local", "slurm"], typer.Option(help="Who works: this machine, or a Slurm cluster, as one job array.")
+]
+Slurm = Annotated[
+    list[str],
+    typer.Option(
+        "--slurm", metavar="KEY=VALUE", help="What each job asks sbatch for, as time=4:00:00; may be repeated."
+    ),
+]
 OneShard = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,35 +75,71 @@ def generate(
         shard: Which one, and of how many, to write alone, in the folder `out`; one that is there is kept as it is.
         progress: Called with the images done and in all, from this thread.
     """
-    if name not in GENERATORS:
-        raise ValueError(nearest("generator", name, GENERATORS))
-    generator = GENERATORS[name](size=size, parameters=parameters or {})
+    about = {"n": n, "n_test": n_test, "seed": seed, "size": size, "parameters": parameters or {}}
+    plan = _planned(name, **about, pairs=pairs, masks=masks, certificate=certificate)
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
-    wanted = counts(generator, n, n_test)
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
     if workers < 1:
         raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
-    roles = ("base", *generator.class_factors) if pairs else None
-    certificate = shipped(generator) if certificate is None else certificate
-    header = _header(generator, seed, pairs, masks, certificate)
-    turn = threading.Lock()
-    part = None if shard is None else planned_shard(*shard, wanted)
-    ranges = {split: range(n) for split, n in wanted.items()} if part is None else part.ranges
+    part = None if shard is None else planned_shard(*shard, plan.counts)
+    ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
     if part is not None:
-        finished = check_shard(out, header, part, compression=compression)
+        finished = check_shard(out, plan.header, part, compression=compression)
         if finished is not None and not overwrite:
             return finished
-    path = out if part is None else out / part.file
+    path, turn = out if part is None else out / part.file, threading.Lock()
 
     def render(split: str, index: NDArray[np.int64]) -> Block:
         with turn:
-            rows = rendered(generator, seed, split, index, roles, masks)
+            rows = rendered(plan.generator, seed, split, index, plan.roles, masks)
         return pack(rows, compression)
 
-    with DatasetWriter(path, header=header, compression=compression, overwrite=overwrite, shard=part) as writer:
-        _write(writer, render, ranges, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
+    how = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
+    with DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part) as writer:
+        _write(writer, render, ranges, **how, progress=progress)
     return read_info(out) if part is None else file_info(path)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    generator: Generator
+    header: Header
+    counts: dict[str, int]  # base images by split
+    roles: tuple[str, ...] | None  # of the rows of each
+
+
+def _planned(
+    name: str,
+    *,
+    n: int | None,
+    n_test: int | None,
+    seed: int,
+    size: int,
+    parameters: Mapping[str, float],
+    pairs: bool,
+    masks: bool,
+    certificate: Certificate | None,
+) -> _Plan:
+    if name not in GENERATORS:
+        raise ValueError(nearest("generator", name, GENERATORS))
+    generator = GENERATORS[name](size=size, parameters=parameters)
+    wanted = counts(generator, n, n_test)
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
+    certificate = shipped(generator) if certificate is None else certificate
+    header = _header(generator, seed, pairs, masks, certificate)
+    return _Plan(generator, header, wanted, ("base", *generator.class_factors) if pairs else None)
+
+
+def missing_shards(
+    name: str, count: int, *, out: Path, compression: str, workers: int | None = None, **about: Any
+) -> list[int]:
+    """The shards of so many that are not in the folder `out`; a ValueError or an OSError as `generate` of each.
+
+    `about`: what `generate` takes of the images.
+    """
+    plan = _planned(name, **about)
+    shards = (planned_shard(index, count, plan.counts) for index in range(1, count + 1))
+    return [each.index for each in shards if check_shard(out, plan.header, each, compression=compression) is None]
 
 
 def generate_shards(

@@ -22,7 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 from probekit import cli
-from probekit.files import holder
+from probekit.locks import holder
 from probekit.run import Run
 from probekit.sweep import jobs
 from probekit.sweep.folder import SweepFolder

@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from probekit.data.importers.base import BrokenImages, Item, Skipped
-from probekit.files import locked, read_json, sync_folder, write_text
+from probekit.files import read_json, sync_folder, write_text
+from probekit.locks import locked
 
-LIST, LOCK = "import.json", ".lock"
+LIST = "import.json"
 
 
 class Unfinished:
@@ -31,14 +32,14 @@ class Unfinished:
         self.out, self.folder = out, folder_of(out)
         self.dropped = is_unfinished(out) and not is_unfinished(out, identity)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(self.folder / LOCK, str(out))
+        self._path = out.with_name(f".{out.name}.lock")
+        self._lock = locked(self._path, str(out))
         self._list: dict[str, Any] = {"identity": _plain(identity), "done": {}}
 
     def __enter__(self) -> Self:
         self._lock.__enter__()
         for path in self.folder.iterdir() if self.dropped else ():
-            if path.name != LOCK:
-                path.unlink()
+            path.unlink()
         if not self.dropped and (self.folder / LIST).exists():
             self._list = _read(self.folder)
         self._write()
@@ -50,6 +51,7 @@ class Unfinished:
         may_go_on = not isinstance(error, Exception) or isinstance(error, OSError | BrokenImages)
         if self.folder.exists() and not (may_go_on and self._list["done"]):  # mistakes leave nothing
             shutil.rmtree(self.folder)
+        self._path.unlink()
         self._lock.__exit__(kind, error, trace)
 
     def broken_of(self, file: str, items: str) -> list[Skipped] | None:
@@ -71,8 +73,7 @@ class Unfinished:
             self.out.replace(old)
         self.folder.replace(self.out)
         sync_folder(self.out.parent)
-        for name in (LIST, LOCK):
-            (self.out / name).unlink(missing_ok=True)
+        (self.out / LIST).unlink()
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
 
     def _write(self) -> None:
