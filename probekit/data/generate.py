@@ -72,20 +72,18 @@ def generate(
         certificate: What is proved of these settings; None is what ships with the generator, if these are its defaults.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
-        shard: Which one, and of how many, to write alone, in the folder `out`; one that is there is kept as it is.
+        shard: Which one, and of how many, to write alone, in the folder `out`, unless it is there.
         progress: Called with the images done and in all, from this thread.
     """
-    about = {"n": n, "n_test": n_test, "seed": seed, "size": size, "parameters": parameters or {}}
-    plan = _planned(name, **about, pairs=pairs, masks=masks, certificate=certificate)
+    about = {"n": n, "n_test": n_test, "seed": seed, "size": size, "pairs": pairs, "masks": masks}
+    plan = _planned(name, parameters=parameters or {}, certificate=certificate, **about)
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
     if workers < 1:
         raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
     part = None if shard is None else planned_shard(*shard, plan.counts)
-    ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
     if part is not None:
-        finished = check_shard(out, plan.header, part, compression=compression)
-        if finished is not None and not overwrite:
-            return finished
+        if (there := check_shard(out, plan.header, part, compression=compression)) is not None and not overwrite:
+            return there
     path, turn = out if part is None else out / part.file, threading.Lock()
 
     def render(split: str, index: NDArray[np.int64]) -> Block:
@@ -93,6 +91,7 @@ def generate(
             rows = rendered(plan.generator, seed, split, index, plan.roles, masks)
         return pack(rows, compression)
 
+    ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
     how = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
     with DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part) as writer:
         _write(writer, render, ranges, **how, progress=progress)

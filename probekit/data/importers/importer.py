@@ -137,7 +137,7 @@ class Import:
         total, going_on = Written(), False
         with Unfinished(self.out, self._identity(stream.source, stream.form)) as unfinished:
             if unfinished.dropped:
-                self.told.note("an unfinished import with other settings was dropped: this one begins anew")
+                self.told.note("an unfinished import of other settings or images was dropped: this one begins anew")
             for shard in shards:
                 last = shard is shards[-1]  # which says what is known of all images
                 items = digest(
@@ -194,7 +194,9 @@ class Import:
 
     def _identity(self, source: Source, form: Form) -> dict[str, Any]:
         """All that the shards depend on, but for the images."""
-        return form.identity() | {"header": asdict(self._header(source, form)), "in a shard": IN_A_SHARD}
+        images = {split: len(items) for split, items in source.splits.items()}
+        about = {"header": asdict(self._header(source, form)), "images": images, "in a shard": IN_A_SHARD}
+        return form.identity() | about
 
     def _form(self, source: Source, channels: int, rule: Rule) -> Form:
         size, most = self.options.size, self.options.max_gb

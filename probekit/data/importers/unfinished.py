@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from probekit.data.importers.base import BrokenImages, Item, Skipped
-from probekit.files import read_json, sync_folder, write_text
+from probekit.files import read_json, sha256, sync_folder, write_text
 from probekit.locks import locked
 
 LIST = "import.json"
@@ -56,14 +56,15 @@ class Unfinished:
 
     def broken_of(self, file: str, items: str) -> list[Skipped] | None:
         """What was left out of a finished shard of these items (`digest`); None if there is no such shard."""
-        done = self._list["done"].get(file)
-        if done is None or done["items"] != items or not (self.folder / file).is_file():
+        done, path = self._list["done"].get(file), self.folder / file
+        if done is None or not path.is_file() or done["seal"] != _seal(path, items, done["broken"]):
             return None
         return [Skipped(*each) for each in done["broken"]]
 
     def add(self, file: str, items: str, broken: Iterable[Skipped]) -> None:
         """Notes a finished shard."""
-        self._list["done"][file] = {"items": items, "broken": [[each.path, each.reason] for each in broken]}
+        left_out = [[each.path, each.reason] for each in broken]
+        self._list["done"][file] = {"broken": left_out, "seal": _seal(self.folder / file, items, left_out)}
         self._write()
 
     def finish(self) -> None:
@@ -99,12 +100,17 @@ def digest(items: Iterable[Item]) -> str:
     return total.hexdigest()
 
 
+def _seal(path: Path, items: str, broken: Any) -> str:
+    """Of a shard as it lies there, of what it was made, and of what was left out."""
+    return hashlib.sha256(json.dumps([sha256(path), items, broken]).encode()).hexdigest()
+
+
 def _read(folder: Path) -> dict[str, Any]:
     """The list in a folder, or an empty one where there is none that can be read."""
     with suppress(ValueError, OSError, KeyError, TypeError):
         found = read_json(folder / LIST)
         done = {
-            str(os.fspath(file)): {"items": each["items"], "broken": each["broken"]}
+            str(os.fspath(file)): {"broken": each["broken"], "seal": each["seal"]}
             for file, each in found["done"].items()
         }
         return {"identity": found["identity"], "done": done}
