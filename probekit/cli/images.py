@@ -63,7 +63,7 @@ def gen(
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Render parametrized shape images to a dataset file or shards, with every factor, mask and counterfactual known."""
+    """Render parametrized shape images to a dataset, with every factor, mask and counterfactual known."""
     from probekit.settings import parse_overrides
 
     if listed:

@@ -75,15 +75,15 @@ def generate(
         shard: Which one, and of how many, to write alone, in the folder `out`, unless it is there.
         progress: Called with the images done and in all, from this thread.
     """
-    about = {"n": n, "n_test": n_test, "seed": seed, "size": size, "pairs": pairs, "masks": masks}
+    about: dict[str, Any] = {"n": n, "n_test": n_test, "seed": seed, "size": size, "pairs": pairs, "masks": masks}
     plan = _planned(name, parameters=parameters or {}, certificate=certificate, **about)
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
     if workers < 1:
         raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
     part = None if shard is None else planned_shard(*shard, plan.counts)
-    if part is not None:
-        if (there := check_shard(out, plan.header, part, compression=compression)) is not None and not overwrite:
-            return there
+    there = None if part is None else check_shard(out, plan.header, part, compression=compression)
+    if there is not None and not overwrite:
+        return there
     path, turn = out if part is None else out / part.file, threading.Lock()
 
     def render(split: str, index: NDArray[np.int64]) -> Block:
@@ -92,7 +92,7 @@ def generate(
         return pack(rows, compression)
 
     ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
-    how = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
+    how: dict[str, Any] = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
     with DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part) as writer:
         _write(writer, render, ranges, **how, progress=progress)
     return read_info(out) if part is None else file_info(path)

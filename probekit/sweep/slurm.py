@@ -220,7 +220,7 @@ def submit(session: Session, runs: Sequence[PlannedRun], resources: Resources, *
         for run in runs
     ]
     name = session.folder.path.name
-    each = {"gpus": runs[0].gpus, "nodes": runs[0].nodes, "device": session.device, "at_once": at_once}
+    each: dict[str, Any] = {"gpus": runs[0].gpus, "nodes": runs[0].nodes, "device": session.device, "at_once": at_once}
     return send(
         session.folder.path / "slurm",
         name,
