@@ -48,14 +48,16 @@ print(json.dumps([opened, memory() - before]))
 """
 
 
-def pass_over(path: Path, n: int) -> Callable[[], None]:
-    """One shuffled pass over a dataset, its images decoded from the files."""
+def pass_over(path: Path, n: int, cores: list[float]) -> Callable[[], None]:
+    """One shuffled pass over a dataset, images decoded from files; appends the seconds of a core it took."""
     images = open_split(path, "train", CPU, max_size=1024, placement="file").images
     batches = torch.split(torch.randperm(n, generator=torch.Generator().manual_seed(0)), 64)
 
     def run() -> None:
+        started = time.process_time()
         for _ in feed(images, batches):
             pass
+        cores.append(time.process_time() - started)
 
     return run
 
@@ -66,13 +68,18 @@ def streamed(folder: Path, *, n: int, size: int, rounds: int) -> list[dict[str, 
     paths = {1: whole}
     for count in SHARDS:
         paths[count] = reshard(whole, folder / f"{count}.h5", count, overwrite=False, progress=lambda a, b: None).path
-    times = interleaved({str(count): pass_over(path, n) for count, path in paths.items()}, rounds=rounds)
+    cores: dict[int, list[float]] = {count: [] for count in paths}
+    jobs = {str(count): pass_over(path, n, cores[count]) for count, path in paths.items()}
+    times = interleaved(jobs, rounds=rounds)
     rows = []
     for count in paths:
         seconds = times[str(count)]
         ratio = spread([one / own for own, one in zip(seconds, times["1"], strict=True)])
-        rows.append({"shards": count, "images_per_second": n / spread(seconds)["median"], "ratio": ratio})
-        print(f"{count:>5} files: {rows[-1]['images_per_second']:,.0f} images/s, {ratio['median']:.3f} of one file's")
+        work = spread([one / own for own, one in zip(cores[count], cores[1], strict=True)])
+        rate = n / spread(seconds)["median"]
+        rows.append({"shards": count, "images_per_second": rate, "ratio": ratio, "ratio_of_a_core": work})
+        told = f"{ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f}) of one file's"
+        print(f"{count:>5} files: {rate:,.0f} images/s, {told}; a second of a core: {work['median']:.3f}")
     return rows
 
 

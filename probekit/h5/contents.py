@@ -107,11 +107,12 @@ def arrays_of(group: h5py.Group) -> dict[str, str]:
     names = [name for name in ("images", "encoded", "masks", "labels") if name in group]
     types = {}
     for name in (*names, *(f"factors/{each}" for each in sorted(group.get("factors", ())))):
-        data = group[name]
         if name == "encoded":
-            sides: Sequence[int] = [int(data.attrs[side]) for side in ("height", "width", "channels")]
-            kind = data.attrs["format"]
+            about = group[name].attrs
+            sides: Sequence[int] = [int(about[side]) for side in ("height", "width", "channels")]
+            kind = about["format"]
         else:
+            data = h5py.Dataset(h5py.h5d.open(group.id, name.encode()), readonly=True)
             kind, sides = data.dtype.str, data.shape[1:]
         types[name] = f"{kind} {','.join(map(str, sides))}"
     return types

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
 from shlex import join, quote
+from sys import intern
 from typing import Any
 
 from generators import GENERATORS
@@ -57,7 +58,10 @@ def find(path: Path) -> Held:
     if path in _FOUND and states and _FOUND[path][0] == states:
         _FOUND.move_to_end(path)
         return _FOUND[path][1]
-    infos = [file_info(file) for file in files]
+    infos: list[DatasetInfo] = []
+    for file in files:
+        info = file_info(file)
+        infos.append(_like(info, infos[0]) if infos else info)
     if len(infos) == 1 and infos[0].shard is None:
         held = Held(replace(infos[0], path=path), {name: [(0, range(s.n))] for name, s in infos[0].splits.items()})
     else:
@@ -67,6 +71,14 @@ def find(path: Path) -> Held:
         if len(_FOUND) > KEPT:
             _FOUND.popitem(last=False)
     return held
+
+
+def _like(info: DatasetInfo, first: DatasetInfo) -> DatasetInfo:
+    """The same, of which what it has in common with the first shard is one object: in memory once, however many."""
+    names = ("parameters", "classes", "factors", "mask_names", "certificate")
+    return replace(
+        info, **{name: getattr(first, name) for name in names if getattr(info, name) == getattr(first, name)}
+    )
 
 
 def files_of(path: Path) -> list[Path]:
@@ -115,11 +127,11 @@ def _in_order(path: Path, infos: Sequence[DatasetInfo]) -> list[DatasetInfo]:
             f"expected the shards of one dataset at {path}, found {whole[0].path.name}, which is a whole one; "
             f"type --data {quote(str(whole[0].path))}, or move it away"
         )
-    told = [settings_of(info, info.shard, info.version) for info in infos if info.shard is not None]
-    usual = json.loads(Counter(map(json.dumps, told)).most_common(1)[0][0])
+    told = [intern(json.dumps(settings_of(info, info.shard, info.version))) for info in infos if info.shard is not None]
+    usual = Counter(told).most_common(1)[0][0]
     for info, own in zip(infos, told, strict=True):
         if own != usual:
-            raise ValueError(_foreign(path, info, own, usual))
+            raise ValueError(_foreign(path, info, json.loads(own), json.loads(usual)))
     found: dict[int, DatasetInfo] = {}
     for info in infos:
         assert info.shard is not None
