@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +161,15 @@ def flipped(folder: Path) -> None:
         file["train/images"][3, 3, 3] ^= 1
 
 
+def removed(*paths: Path) -> None:
+    for path in paths:
+        path.unlink()
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "one missing": (lambda folder: (folder / "3-of-4.h5").unlink(), ("all 4 shards", "is 3/4", "--shard 3/4")),
     "two missing": (
-        lambda folder: ((folder / "1-of-4.h5").unlink(), (folder / "3-of-4.h5").unlink()),
+        lambda folder: removed(folder / "1-of-4.h5", folder / "3-of-4.h5"),
         ("are 2: 1/4, 3/4",),
     ),
     "one twice": (
@@ -186,7 +192,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "one damaged": (flipped, ("2-of-4.h5", "checksum")),
     "a link to nothing": (lambda folder: (folder / "y.h5").symlink_to("nowhere"), ("y.h5", "found nothing")),
     "a device": (lambda folder: (folder / "y.h5").symlink_to("/dev/null"), ("y.h5", "device")),
-    "no file left": (lambda folder: [path.unlink() for path in folder.glob("*")], ("folder without any",)),
+    "no file left": (lambda folder: removed(*folder.glob("*")), ("folder without any",)),
 }
 
 
@@ -243,10 +249,9 @@ def test_a_shard_that_is_there_is_kept_and_a_foreign_one_refused(tmp_path: Path)
     assert first.path.stat().st_mtime_ns == 1
     generate("rect-tri", out=out, shard=(1, 2), overwrite=True, **about)
     assert first.path.stat().st_mtime_ns != 1
-    for changed in ({"seed": 1}, {"n": 10}, {"masks": False}, {"parameters": {"corner_radius": 2}}):
-        assert_one_line(
-            lambda changed=changed: generate("rect-tri", out=out, shard=(2, 2), **about | changed), "1-of-2"
-        )  # type: ignore[misc]
+    changes: list[dict[str, Any]] = [{"seed": 1}, {"n": 10}, {"masks": False}, {"parameters": {"corner_radius": 2}}]
+    for changed in changes:
+        assert_one_line(partial(generate, "rect-tri", out=out, shard=(2, 2), **about | changed), "1-of-2")
     assert_one_line(lambda: generate("rect-tri", out=out, shard=(1, 3), **about), "1-of-2")
     (tmp_path / "b.h5").write_bytes(b"mine")
     assert_one_line(lambda: generate("rect-tri", out=tmp_path / "b.h5", shard=(2, 2), **about), "b.h5", "a file")
