@@ -56,7 +56,6 @@ def gen(
     from probekit.cli.catalogue import KINDS
     from probekit.data.gen import list_generators, render_file
     from probekit.output.hints import after_data
-    from probekit.output.pictures import check_png
     from probekit.settings import parse_overrides
 
     if listed:
@@ -72,6 +71,8 @@ def gen(
         return
     out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
+        from probekit.output.pictures import check_png
+
         check_png(out.with_suffix(".png"))
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
     how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
