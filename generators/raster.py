@@ -112,11 +112,12 @@ def window(top: Floats, bottom: Floats, middle: Floats, size: int) -> tuple[Ints
         The row of all frames that each begins with, `[n]`, and the y of the pixel centres of its rows, from `middle`,
         `[n, h]`.
     """
-    begin = np.clip(np.floor(top - 0.5), 0, size)
-    end = np.clip(np.ceil(bottom + 0.5), 0, size)
+    begin = np.floor(top - 0.5).clip(0, size)
+    end = np.ceil(bottom + 0.5).clip(0, size)
     height = max(int((end - begin).max(initial=0)), 0)
     np.minimum(begin, size - height, out=begin)
-    return begin.astype(np.int64) + size * np.arange(len(begin)), (begin + 0.5 - middle)[:, None] + np.arange(height)
+    first = begin.astype(np.int64) + np.arange(0, size * len(begin), size)
+    return first, (begin + 0.5 - middle)[:, None] + np.arange(height)
 
 
 def to_spans(before: Floats, after: Floats, first: Ints | None) -> Spans:
