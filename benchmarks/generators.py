@@ -2,7 +2,7 @@
 
     python -m benchmarks.generators [--out FILE] [--rounds 7] [NAME ...] [--command [NAME ...]]
 
-Ours: factors, labels and images, in calls of 1024 samples, alone as `gen --no-masks` makes them, and with object and
+Ours: factors, labels and images, in calls of 1536 samples, alone as `gen --no-masks` makes them, and with object and
 evidence masks. Pillow: one image after the other as one writes it without arrays, drawn and, where its scene is level,
 rotated as the authors do; on a grey canvas and on an RGB one as theirs, which is slower; with masks it also draws each
 object and each counterfactual. Two ratios, images alone:
@@ -48,7 +48,7 @@ from benchmarks.scenes import SCENES, Row, Scene
 from generators import GENERATORS, Generator
 from generators.base import BASE_SIZE
 
-OURS_N, OURS_CALL, PEER_N = 4096, 1024, 256
+OURS_N, OURS_CALL, PEER_N = 4608, 1536, 256
 COMMAND_N = 200_000
 
 
