@@ -121,7 +121,7 @@ def recipe_of(settings: ViewsConfig) -> Recipe:
         for kind in found.crops
     )
     odds = {name: float(getattr(settings, name.replace("-", "_"))) for name, _ in CORRUPTIONS[1]}
-    return replace(found, crops=kinds, odds=odds)
+    return replace(found, crops=kinds, odds={name: value for name, value in odds.items() if value != 1})
 
 
 @dataclass
