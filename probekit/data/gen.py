@@ -13,7 +13,7 @@ from generators.certificates import shipped, told
 from probekit.data.generate import generate
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
-from probekit.output.pictures import check_png
+from probekit.output.pictures import check_picture, names_of
 from probekit.output.terminal import progress_bar
 
 LOOKED_AT = 64  # samples: some milliseconds
@@ -65,12 +65,12 @@ def list_generators(out: Path, console: Console) -> None:
     """
     from probekit.data.gallery import draw_generators
 
-    check_png(out)
+    check_picture(out)
     for name, kind in GENERATORS.items():
         console.print(f"{name}: {kind.about}")
         for line in told(shipped(kind())):
             console.print(f"  {line}")
-    console.print(f"picture {draw_generators(out)}")
+    console.print(f"picture {names_of(draw_generators(out))}")
     console.print("next: probekit gen NAME   or   probekit list generators   (their parameters)")
 
 

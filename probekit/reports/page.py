@@ -19,9 +19,10 @@ from rich.console import Console
 from probekit.data.locate import run_or_newest
 from probekit.files import size_of, write_text
 from probekit.h5 import read_info
-from probekit.output.charts import PALETTE, to_svg
 from probekit.output.document import Block, Chart, Document, Note, Picture, Table, command
 from probekit.output.pictures import marked
+from probekit.output.style import PALETTE
+from probekit.output.svg import to_svg
 from probekit.output.terminal import show_blocks
 from probekit.registry import nearest
 from probekit.reports import SCHEMA
