@@ -26,7 +26,7 @@ from probekit.exams.items import ITEMS
 from probekit.exams.tables import READ, head, own
 from probekit.files import read_json
 from probekit.measurement import encoder_row
-from probekit.output.charts import LIGHT, STYLE
+from probekit.output.style import LIGHT, STYLE
 from probekit.statistics import add_holm, mean_over_seeds, paired_seeds
 from probekit.sweep.definition import load
 from probekit.weights import RANDOM

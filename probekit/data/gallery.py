@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.cells import cell_len, set_cell_size
 
@@ -41,14 +42,13 @@ def shrunk(image: Pixels, how: int = cv2.INTER_AREA) -> Pixels:
 
 
 def compose(
-    out: Path,
     lines: Sequence[tuple[str, Sequence[Shown]]],
     *,
     title: str,
     keys: Mapping[str, str],
     heads: Sequence[str] = (),
     width: int,
-) -> None:
+) -> Figure:
     """Draws rows of images under their names, and how long some pixels are, of images `width` pixels wide.
 
     `keys`: what the outlines of a colour are of; `heads`: above the columns. A name may have several lines.
@@ -69,7 +69,7 @@ def compose(
                 mosaic.outline(row, column, mask, colour)
     size = (lines[-1][1][0].image.shape[0], lines[-1][1][0].image.shape[1])
     mosaic.scale_bar(len(lines) - 1, 0, size, shrunk=width / size[1])
-    save(mosaic.figure, out)
+    return mosaic.figure
 
 
 def short(text: str, length: int) -> str:
@@ -119,8 +119,8 @@ def draw_generators(out: Path) -> Path:
     title = "What decides each class factor of each generator\nEvidence: where an image differs from the same scene "
     title += "with one factor changed. Under each name: what is proved."
     heads = ("image", "evidence", "changed") * LISTED
-    compose(out, rows, title=title, keys={colour: "evidence"}, heads=heads, width=rows[0][1][0].image.shape[1])
-    return out
+    figure = compose(rows, title=title, keys={colour: "evidence"}, heads=heads, width=rows[0][1][0].image.shape[1])
+    return save(figure, out)
 
 
 def verdict(kind: type[Generator], factor: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,7 @@ from probekit.data.duplicates import sentences
 from probekit.data.gallery import Pixels, Shown, compose, pair_rows, printable, shrunk
 from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
+from probekit.output.pictures import save
 from probekit.output.style import OUTLINES
 
 MAX_CLASSES = 24  # rows of a picture that is still looked at as a whole
@@ -122,12 +124,20 @@ def preview(path: Path) -> Path:
     return draw_grid(path, path.with_suffix(".png"))
 
 
-def draw_grid(path: Path, out: Path, *, split: str | None = None, columns: int = 8) -> Path:
-    """Draws classes in rows and samples in columns, each plain and, where there are masks, outlined beside.
+def draw_grid(path: Path, out: Path, *, split: str | None = None) -> Path:
+    """Saves `grid_figure`, and returns `out`.
 
-    Returns `out`. A ValueError if the file is unsound or has no such split, or `out` is no picture that may be
-    replaced; an OSError if the picture cannot be written. `split`: which split; None is the first; `columns`: pictures
-    in a row: of the first images of a class those that differ most.
+    A ValueError if the file is unsound or has no such split, or `out` is no picture that may be replaced; an OSError if
+    the picture cannot be written.
+    """
+    return save(grid_figure(path, split=split), out)
+
+
+def grid_figure(path: Path, *, split: str | None = None, columns: int = 8) -> Figure:
+    """Classes in rows and samples in columns, each plain and, where there are masks, outlined beside.
+
+    `split`: which split; None is the first; `columns`: pictures in a row: of the first images of a class those that
+    differ most.
     """
     info = read_info(path)
     split = split or info.first.name
@@ -147,8 +157,7 @@ def draw_grid(path: Path, out: Path, *, split: str | None = None, columns: int =
     heads = roles or ["image", "outlined"] * (columns // 2) * bool(keys)
     names = {colour: name.removeprefix(EVIDENCE) for colour, name in keys.items()}
     heads = heads[: max(len(images) for _, images in lines)]
-    compose(out, lines, title=title, keys=names, heads=heads, width=about.width)
-    return out
+    return compose(lines, title=title, keys=names, heads=heads, width=about.width)
 
 
 def _outlined(info: DatasetInfo) -> dict[str, int]:

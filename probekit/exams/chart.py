@@ -22,14 +22,14 @@ from probekit.output.style import LIGHT, LINE, PAGE, SERIES, STYLE
 
 BESIDE = {  # who stands beside encoders in the panel of thresholds, and in which colour
     "random weights": "baseline",
-    "patch bag": "orange",
-    "raw pixels": "green",
+    "patch bag": "baseline",
+    "raw pixels": "baseline",
     "known template": "muted",
     "ideal reader": "ink",
 }
 TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 CURVES = {"landolt": "-", "landolt-mirror": "--"}  # items whose curves are drawn
-CURVE_NAMES = {"landolt": "gap", "landolt-mirror": "its mirror image"}
+CURVE_NAMES = {"landolt": "gap", "landolt-mirror": "mirrored"}
 BEST = "best: "
 MOST_NAME = 26  # characters
 ACROSS = 6  # pairs in a row
@@ -131,7 +131,7 @@ def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]
             axes.plot(found["value"], y, marker, color=colour, alpha=faint)
             axes.annotate(
                 px_text(found),
-                (max(found["value"], found["ci"][1]), y),
+                (found["value"] if found["beyond"] else found["ci"][1], y),
                 (5, 0),
                 textcoords="offset points",
                 va="center",
@@ -193,7 +193,7 @@ def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
         read = np.minimum(told["whole"], told["element"]) >= READ  # what is not read cannot be followed
         shares = np.where(read, 100 * np.array(told["follows"]), np.nan)
         axes.plot(radii, shares, "o-", color=colour)
-        name = f"{_name(result)} follows the whole" if len(results) > 1 else "follows the whole"
+        name = _name(result) if len(results) > 1 else "follows the whole"
         ends.append((name, radii[-1], float(shares[-1]), colour))
         for x, y, interval in zip(radii, shares, told["ci"], strict=True):
             if not np.isnan(y) and interval is not None:
@@ -205,7 +205,12 @@ def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
                 ends.append((f"{noun} alone, right", radii[-1], float(alone[-1]), LIGHT[shade]))
     axes.axhline(50, color=LIGHT["baseline"], linewidth=0.8)
     axes.set_xticks(radii, [f"{radius:g}" for radius in radii])
-    axes.set(ylim=(-4, 104), xlabel="radius of the parts, px", ylabel="answers, %", title="Whole against parts")
+    axes.set(
+        ylim=(-4, 104),
+        xlabel="radius of the parts, px",
+        ylabel="answers, %",
+        title="Whole against parts: follows the whole",
+    )
     name_ends(axes, ends, high=PANEL - 0.6)
 
 

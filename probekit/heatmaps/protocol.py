@@ -55,7 +55,8 @@ def evaluate(
 
     `asked`: maps by name; None is `DEFAULT_MAPS`, and `OF_TRANSFORMERS`. `tell` is given a line when a long part
     begins. Gives part of results/heatmap.json (docs/heatmaps.md), and for figures the rows of the trained encoder and
-    the classes `[N]` that its probe predicts, None without one. A ValueError if a map that was asked for cannot be taken.
+    the classes `[N]` that its probe predicts, None without one. A ValueError if a map that was asked for cannot be
+    taken.
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
     attention = attended(work.trained.encoder, as_inputs(work.questions.images[:1]))

@@ -195,12 +195,13 @@ def text_colour(colour: str) -> str:
 
 
 def spread(wanted: Sequence[float], apart: float) -> list[float]:
-    """Places as near to the wanted ones as they can be, in the same order, at least so far apart."""
+    """Places as near to the wanted ones as they can be, in the same order, at least so far apart, none above 1."""
     order = np.argsort(wanted, kind="stable")
     steps = apart * np.arange(len(wanted))
     found = np.empty(len(wanted))
     if len(wanted):
-        found[order] = isotonic_regression(np.asarray(wanted)[order] - steps).x + steps
+        near = isotonic_regression(np.asarray(wanted)[order] - steps).x + steps
+        found[order] = np.minimum(near, 1 - steps[::-1])
     return found.tolist()
 
 
@@ -234,7 +235,9 @@ def _short(name: str, most: int = MAX_NAME) -> str:
 
 
 def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
-    """Small charts in rows of `ACROSS`; a line of one name has one colour in all of them.
+    """Small charts in rows of `ACROSS`; a line of one name has one colour in all of them, named once above them.
+
+    One alone has the names at the ends of its lines.
 
     Each curve has `name`, `parameter`, `unit`, `levels` [L] rising, `chance` [L], a dotted grey line, and `lines`:
     `name`, `kind` ("row" is drawn through, "baseline" dashed) and `points` [L], each a `value` in [0, 1] with its
@@ -245,15 +248,29 @@ def draw_curves(curves: Sequence[Mapping[str, Any]]) -> Figure:
     down = -(-len(curves) // across)
     with matplotlib.rc_context(STYLE):
         width = COLUMN if across <= 2 else PAGE
-        figure = Figure(figsize=(width, HIGH * down + LEGEND), layout="constrained")
+        figure = Figure(figsize=(width, HIGH * down + (0.6 if len(curves) == 1 else LEGEND)), layout="constrained")
         for number, curve in enumerate(curves):
             _draw(figure.add_subplot(down, across, number + 1), curve, styles, named=number % across == 0)
+        if len(curves) == 1:
+            _name_curves(figure.axes[0], curves[0], styles)
+            return figure
         handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
         order = [name for name in styles if name in handles]
         figure.legend(
             [handles[name] for name in order], order, loc="outside upper left", ncols=len(order) if width == PAGE else 2
         )
     return figure
+
+
+def _name_curves(axes: Axes, curve: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]]) -> None:
+    ends = []
+    for line in curve["lines"]:
+        known = [
+            (x, p["value"]) for x, p in zip(curve["levels"], line["points"], strict=True) if p["value"] is not None
+        ]
+        if known:
+            ends.append((line["name"], known[-1][0], 100 * known[-1][1], styles[line["name"]]["color"]))
+    name_ends(axes, ends, high=HIGH)
 
 
 def geometric(levels: Sequence[float]) -> bool:
