@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def write_result(
     run: Run, reader: Measurement, result: Mapping[str, Any], stem: str, figures: Mapping[str, Any] = {}
 ) -> list[Path]:
-    """Writes results/STEM.json, and figures/STEM-KEY.png for each chart, and what --format says.
+    """Writes results/STEM.json, and figures/STEM-KEY.png for each chart, of photographs a dark one, too.
 
     From an older result of the same request it keeps the baselines that this one left out (--no-baselines). `stem`: the
     name that it has if nothing else stands there; `figures`: charts that were drawn already, by key: what they show is
     not in the result. Returns what was written, the result first.
     """
-    from probekit.output.pictures import encoder_name, entitle, files_of, save
+    from probekit.output.pictures import encoder_name, entitle, files_of, save, save_both
 
     stem, before = place_for(run.results, stem, result, reader.own_images)
     if before:
@@ -34,7 +34,8 @@ def write_result(
         figure = figures[chart.key] if chart.key in figures else chart.draw()
         if not chart.photographs:
             entitle(figure, f"{chart.title}: {encoder_name(result)} on {data_name(result)}")
-        pictures += files_of(save(figure, picture_of(run, stem, chart.key)))
+        place = picture_of(run, stem, chart.key)
+        pictures += files_of((save_both if chart.photographs else save)(figure, place))
     write_json(run.results / f"{stem}.json", dict(result))
     return [run.results / f"{stem}.json", *pictures]
 

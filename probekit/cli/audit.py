@@ -37,7 +37,7 @@ def audit(
             help="The picture, NAME.png, .svg or .pdf; default: beside the data.", rich_help_panel=shared.OUTPUT
         ),
     ] = None,
-    formats: shared.Formats = "png",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

@@ -59,7 +59,7 @@ def draw(
     device: shared.Device = "auto",
     out: Out = None,
     overwrite: shared.Overwrite = False,
-    formats: shared.Formats = "png",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

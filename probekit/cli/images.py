@@ -49,7 +49,7 @@ def gen(
         bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
     ] = False,
     overwrite: shared.Overwrite = False,
-    formats: shared.Formats = "png",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

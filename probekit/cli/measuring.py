@@ -77,7 +77,7 @@ def probe(
     normalise: Normalise = "auto",
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
-    formats: shared.Formats = "png",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -160,7 +160,7 @@ def heatmap(
     ] = False,
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
-    formats: shared.Formats = "png",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

@@ -56,7 +56,7 @@ def show(
             rich_help_panel=shared.OUTPUT,
         ),
     ] = None,
-    formats: shared.Formats = "png",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

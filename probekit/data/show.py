@@ -141,8 +141,8 @@ def grid_figure(path: Path, *, split: str | None = None, columns: int = 8) -> Fi
     """
     info = read_info(path)
     split = split or info.first.name
-    about = info.splits[split]
     labels = read_labels(path, split)
+    about = info.splits[split]
     keys = {colour: name for name, colour in zip(_outlined(info), OUTLINES.values(), strict=False) if about.masked}
     paired = labels is not None and {"pair_id", "pair_role"} <= set(about.factors)
     rows, roles = _pairs(info, split) if paired else (_choose(info, labels, split, columns // (1 + bool(keys))), [])

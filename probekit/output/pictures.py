@@ -10,12 +10,16 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from probekit.files import replaced
 from probekit.output import formats
-from probekit.output.style import DPI, LETTERS, LIGHT, STYLE, TEXT
+from probekit.output.style import CARDS, DPI, LETTERS, LIGHT, PALETTE, STYLE, TEXT
 
 SOFTWARE = "probekit"
 MARKS = {  # what stands in a file of ours
@@ -46,6 +50,28 @@ def save(figure: Figure, out: Path) -> Path:
             with replaced(path) as temporary:
                 figure.savefig(temporary, format=kind, dpi=DPI, metadata=METADATA[kind])
     return out
+
+
+def save_both(figure: Figure, out: Path) -> Path:
+    """As `save`, and beside it a PNG for dark pages; the figure is dark afterwards."""
+    save(figure, out)
+    darken(figure)
+    FigureCanvasAgg(figure)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings(), replaced(formats.dark_of(out)) as temporary:
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(temporary, format="png", dpi=DPI, facecolor=CARDS[1], metadata=METADATA["png"])
+    return out
+
+
+def darken(figure: Figure) -> None:
+    """Turns text, lines and frames in colours of `PALETTE` into those of a dark page; images stay as they are."""
+    dark = {to_rgba(light): shade for light, shade in PALETTE.values()}
+    for text in figure.findobj(Text):
+        text.set_color(dark.get(to_rgba(text.get_color()), text.get_color()))
+    for line in figure.findobj(Line2D):
+        line.set_color(dark.get(to_rgba(line.get_color()), line.get_color()))
+    for patch in figure.findobj(Rectangle):
+        patch.set_edgecolor(dark.get(to_rgba(patch.get_edgecolor()), patch.get_edgecolor()))
 
 
 def files_of(out: Path) -> list[Path]:

@@ -20,6 +20,7 @@ PALETTE: dict[str, tuple[str, str]] = {  # name: on a light page, on a dark one
     "green": ("#009e73", "#35cda0"),
     "purple": ("#c871a3", "#dc8fba"),
 }
+CARDS = "#ffffff", "#1c1f24"  # what figures of a page stand on, templates/style.css.j2
 LIGHT = {name: colours[0] for name, colours in PALETTE.items()}
 SERIES = [LIGHT[name] for name in ("blue", "orange", "green", "purple", "ink")]
 DASHES = ["-", "--", ":", "-."]  # with the colours: so many lines can be told apart

@@ -16,7 +16,7 @@ from probekit.data.split import CPU, check_channels, check_divisible, open_split
 from probekit.h5 import read_info
 from probekit.models.extract import read_all
 from probekit.output.mosaic import Mosaic
-from probekit.output.pictures import save
+from probekit.output.pictures import save, save_both
 from probekit.output.style import OUTLINES, PLAIN
 from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
@@ -100,7 +100,7 @@ def draw_run(
         stride=method.encoder.stride,
         placement=next((place for place in places if place is not None), None),
     )
-    return save(figure, out or run.figures / f"{stem}.png"), decodes
+    return save(figure, out) if out else save_both(figure, run.figures / f"{stem}.png"), decodes
 
 
 def _split(path: Path, asked: str | None) -> str:

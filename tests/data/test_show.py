@@ -153,6 +153,7 @@ def test_names_that_want_to_break_it(tmp_path: Path) -> None:
     assert "[bold]x[/bold]" in text
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that the font lacks
+        figure.draw_without_rendering()
         box = figure.axes[0].get_window_extent()
         drawn = [text.get_window_extent() for text in figure.axes[0].texts if text.get_ha() == "right"]
     assert all(each.x1 <= box.x0 for each in drawn), "no name covers an image"

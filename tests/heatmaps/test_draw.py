@@ -80,7 +80,8 @@ def test_right_and_wrong_are_chosen_and_marked(truth: Truth) -> None:
 
 
 def test_images_without_labels_or_masks_are_drawn(truth: Truth) -> None:
-    bare = replace(truth, split=replace(truth.split, labels=None), masks={})
+    bare = replace(truth, split=replace(truth.split, labels=None))
+    bare.__dict__["masks"] = {}  # it is a cached property
     figure = draw_gallery(RESULT, bare, [row("cam", "", np.ones((24, 8, 8)))], None)
     assert figure.axes[0].get_ylim() == (2, 0), "no row of evidence"
 

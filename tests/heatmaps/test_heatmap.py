@@ -194,7 +194,7 @@ def test_files_are_as_promised(home: Path, whole: dict[str, Any]) -> None:
     assert read_result(whole).name == "heatmap"
     assert (run / "figures/heatmap-last-gallery.png").stat().st_size > 10_000
     drawn = {path.stem.removeprefix("heatmap-last-") for path in (run / "figures").glob("heatmap-last-*.png")}
-    assert drawn == {chart.key for chart in Heatmap().charts(whole)}
+    assert drawn == {chart.key for chart in Heatmap().charts(whole)} | {"gallery.dark"}
     assert (whole["schema"], whole["protocol"], whole["target"]) == ("probekit-heatmap/2", "tuned", "pair")
     assert whole["options"] == Heatmap(n=10, perturb=4).options
     assert whole["command"] == "probekit heatmap whole --n 10 --perturb 4"

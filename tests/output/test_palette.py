@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from probekit.heatmaps.draw import ABOVE, BELOW
-from probekit.output.style import CASING, LIGHT, OUTLINES, PALETTE, PLAIN, RIGHT, SERIES, WRONG
+from probekit.output.style import CARDS, CASING, LIGHT, OUTLINES, PALETTE, PLAIN, RIGHT, SERIES, WRONG
 
-PAGES = ("#ffffff", "#1c1f24")  # the cards that figures stand on, templates/style.css.j2
+PAGES = CARDS
 SEEN_BY = {  # linear RGB to what is seen, severity 1: Machado, Oliveira and Fernandes 2009, table 1
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
