@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from probekit.draw.patches import Matches, components, match, spread
 from probekit.draw.sample import Pixels, Sample, Subject, Work
 from probekit.output.mosaic import Mosaic
-from probekit.output.style import PLAIN, SERIES
+from probekit.output.style import PLAIN, SERIES, without_path
 
 IMAGES = 8  # of the picture of components
 PATCHES = len(SERIES)  # of the picture of matches
@@ -39,7 +39,7 @@ def draw_components(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
         mosaic.image(0, column, seen[column])
     for line, (name, each) in enumerate(found.items(), 1):
         cells = each.colours.shape[1:3]
-        mosaic.name(line, f"{fill(name, 14)}\n{cells[0]} x {cells[1]} cells")
+        mosaic.name(line, f"{fill(without_path(name), 14)}\n{cells[0]} x {cells[1]} cells")
         for column in range(len(rows)):
             mosaic.show(line, column, each.colours[column], size, interpolation="nearest")
     numbers = [
@@ -65,7 +65,7 @@ def draw_matches(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     title += "A line leads from a patch to the nearest of the other image; these patches are the least alike\n"
     mosaic = Mosaic(len(rows), 2.75, title=title + "\n".join(lines), heads=1, below=1.6, most=2.3)
     for line, (row, maps) in enumerate(zip(rows, features, strict=True)):
-        mosaic.write(1, line, row["name"])
+        mosaic.write(1, line, without_path(row["name"]))
         _lines(mosaic, line, row, work.subjects[0].seen(pair), maps.shape[1:3])
     return mosaic.figure, {"pair": told, "rows": rows}, lines
 

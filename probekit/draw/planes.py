@@ -18,7 +18,7 @@ from probekit.draw.asked import Asked
 from probekit.draw.patches import unit
 from probekit.draw.sample import Sample, Work
 from probekit.output.document import percents
-from probekit.output.style import LETTERS, LIGHT, LINE, PAGE, SERIES, STYLE
+from probekit.output.style import LETTERS, LIGHT, LINE, PAGE, SERIES, STYLE, without_path
 from probekit.registry import nearest
 from probekit.visible import first_line
 
@@ -164,7 +164,7 @@ def scatter(panels: Sequence[tuple[str, Floats, Sequence[str]]], groups: Groups,
         for place, (name, plane, told) in enumerate(panels):
             left = 0.1 + SIDE * place
             axes = figure.add_axes((left / PAGE, (under + FOOT) / height, (SIDE - 0.1) / PAGE, (SIDE - 0.1) / height))
-            axes.set_title(name)
+            axes.set_title(without_path(name))
             shown = _points(axes, plane, groups, styles) or shown
             figure.text(left / PAGE, (under + FOOT - 0.06) / height, "\n".join(told), va="top", linespacing=1.3)
         if keys:

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
 from probekit.output.document import percent
-from probekit.output.style import COLUMN, DASHES, LIGHT, LINE, PAGE, SERIES, STYLE
+from probekit.output.style import COLUMN, DASHES, LIGHT, LINE, PAGE, SERIES, STYLE, without_path
 
 BAR = 0.16  # inches of a bar
 MAX_NAME = 22  # characters of a name
@@ -230,7 +230,7 @@ def draw_differences(rows: Sequence[tuple[str, float, Sequence[float]]]) -> Figu
 
 
 def _short(name: str, most: int = MAX_NAME) -> str:
-    plain = "".join(c if c.isprintable() else "?" for c in name)
+    plain = "".join(c if c.isprintable() else "?" for c in without_path(name))
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 

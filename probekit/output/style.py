@@ -1,8 +1,9 @@
 """What all pictures share: two widths, one size of letters, and colours that everybody tells apart.
 
-Constants alone; tests/output/test_palette.py checks contrast, and what people with one kind of cone less see.
+Tests: tests/output/test_palette.py checks contrast, and what people with one kind of cone less see.
 """
 
+import re
 from typing import Any
 
 COLUMN, PAGE = 3.5, 7.2  # inches: one column of a paper, and two
@@ -63,3 +64,8 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # a dollar sign in a name starts no formula
 }
+
+
+def without_path(name: str) -> str:
+    """An encoder's name without the folders of its file: "file:/somewhere/a.safetensors" is file:a.safetensors."""
+    return re.sub(r"(?<=:)\S*/(?=\S)", "", name)

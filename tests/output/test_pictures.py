@@ -17,7 +17,7 @@ from probekit.output.charts import spread
 from probekit.output.document import Chart
 from probekit.output.mosaic import Mosaic, edges_of
 from probekit.output.pictures import MARKS, check_picture, files_of, names_of, save
-from probekit.output.style import COLUMN, PAGE, TEXT
+from probekit.output.style import COLUMN, PAGE, TEXT, without_path
 from probekit.reports.build import build
 from probekit.reports.collect import collect
 from tests.reports.folders import make_run
@@ -101,6 +101,19 @@ def test_edges_are_the_sides_between_inside_and_outside(mask: Any) -> None:
     found = [tuple(map(tuple, side)) for side in edges_of(mask).tolist()]
     assert len(found) == len(set(found))
     assert set(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("file:/somewhere/a.safetensors last", "file:a.safetensors last"),
+        ("hf:some/where/vit", "hf:vit"),
+        ("py:module:function", "py:module:function"),
+        ("cat/dog", "cat/dog"),
+    ],
+)
+def test_titles_have_names_and_not_paths(name: str, shown: str) -> None:
+    assert without_path(name) == shown
 
 
 @given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.01, 0.12))
