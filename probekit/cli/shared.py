@@ -204,7 +204,7 @@ Formats = Annotated[
     typer.Option(
         "--format",
         metavar="NAME,NAME",
-        help="Save pictures as png, svg, pdf, too.",
+        help="Also save pictures in these formats: png, svg, pdf.",
         rich_help_panel=OUTPUT,
         callback=choose,
     ),

@@ -55,8 +55,7 @@ def evaluate(
 
     `asked`: maps by name; None is `DEFAULT_MAPS`, and `OF_TRANSFORMERS`. `tell` is given a line when a long part
     begins. Gives part of results/heatmap.json (docs/heatmaps.md), and for figures the rows of the trained encoder and
-    the classes `[N]` that its probe predicts, None without one. A ValueError if a map that was asked for cannot be
-    taken.
+    its probe's classes `[N]`, None without one. A ValueError if a map that was asked for cannot be taken.
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
     attention = attended(work.trained.encoder, as_inputs(work.questions.images[:1]))
@@ -96,14 +95,13 @@ def evaluate(
         tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored, left_out)
-    chance = {name: _share(mask) for name, mask in masks.items()}
     predicted = _predicted(work, pooled)
     return (
         {
             "probe": _accuracy(work, predicted),
             "grid": list(grid),
             "masks": list(masks),
-            "chance": chance,
+            "chance": {name: _share(mask) for name, mask in masks.items()},
             "rows": scored,
             "left_out": left_out,
         },

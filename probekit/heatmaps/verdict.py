@@ -7,6 +7,7 @@ from probekit.heatmaps.tables import CEILING, EVIDENCE, MAP
 from probekit.measurement import BASELINE, Result, Row
 from probekit.output.document import estimate
 
+ALIKE = 1e-4  # of a mean: what differs by less is one map in two units
 SCORE, CALLED = "auroc", "AUROC"  # the one that the verdict goes by
 
 
@@ -20,17 +21,16 @@ def _verdict(rows: Sequence[Row], mask: str) -> str:
     factor = mask.removeprefix(EVIDENCE) if mask.startswith(EVIDENCE) else None
     kept = [row for row in rows if mask in row["scores"] and (factor is None or row["target"] in ("", factor))]
     scored = [row for row in kept if _score(row, mask)["mean"] is not None]
-    best = {kind: _best([row for row in scored if row["kind"] == kind], mask) for kind in (MAP, BASELINE, CEILING)}
-    if best[MAP] is None:
+    best, baseline, ceiling = (_best(scored, kind, mask) for kind in (MAP, BASELINE, CEILING))
+    if best is None:
         return ""
-    what, own = factor or mask, _score(best[MAP], mask)
-    line = f"{what}: best map {_names(scored, best[MAP], mask)}, {CALLED} {estimate(own, 2).text}"
-    if best[BASELINE] is not None:
-        beside = _score(best[BASELINE], mask)
-        line += f"; best baseline {best[BASELINE]['name']}, {estimate(beside, 2).text}"
-    if best[CEILING] is not None:
-        line += f"; ceiling {estimate(_score(best[CEILING], mask), 2).number}"
-    return f"{line}. {_judged(own, None if best[BASELINE] is None else _score(best[BASELINE], mask))}"
+    own, beside = _score(best, mask), None if baseline is None else _score(baseline, mask)
+    line = f"{factor or mask}: best map {_names(scored, best, mask)}, {CALLED} {estimate(own, 2).text}"
+    if baseline is not None:
+        line += f"; best baseline {baseline['name']}, {estimate(beside, 2).text}"
+    if ceiling is not None:
+        line += f"; ceiling {estimate(_score(ceiling, mask), 2).number}"
+    return f"{line}. {_judged(own, beside)}"
 
 
 def _judged(own: Mapping[str, Any], beside: Mapping[str, Any] | None) -> str:
@@ -51,11 +51,15 @@ def _score(row: Row, mask: str) -> Mapping[str, Any]:
     return found
 
 
-def _best(rows: Sequence[Row], mask: str) -> Row | None:
-    return max(rows, key=lambda row: _score(row, mask)["mean"], default=None)
+def _best(rows: Sequence[Row], kind: str, mask: str) -> Row | None:
+    """The row of a kind that scores highest, if there is one."""
+    return max(
+        (row for row in rows if row["kind"] == kind), key=lambda row: float(_score(row, mask)["mean"]), default=None
+    )
 
 
 def _names(rows: Sequence[Row], best: Row, mask: str) -> str:
-    """Its name, and those of maps that score the very same: cam is gradcam under GAP."""
-    same = [row["name"] for row in rows if row["kind"] == MAP and row["scores"][mask] == best["scores"][mask]]
+    """Its name, and those of maps that score the same: cam is gradcam under GAP, up to rounding."""
+    most = _score(best, mask)["mean"]
+    same = [row["name"] for row in rows if row["kind"] == MAP and most - _score(row, mask)["mean"] < ALIKE]
     return " = ".join(same)
