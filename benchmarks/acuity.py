@@ -32,12 +32,13 @@ from probekit.exams.items import ITEMS
 from probekit.exams.tables import READ, head, own
 from probekit.files import read_json, write_text
 from probekit.measurement import encoder_row
-from probekit.output.charts import LIGHT, STYLE
+from probekit.output.pictures import save
+from probekit.output.style import LIGHT, LINE, PAGE, STYLE
 from probekit.statistics import add_holm, mean_over_seeds, paired_seeds
 from probekit.sweep.definition import load
 from probekit.weights import RANDOM
 
-DETAILS = {"landolt": "gap", "landolt-mirror": "its mirror image", "vernier": "offset", "corner": "corner radius"}
+DETAILS = {"landolt": "gap", "landolt-mirror": "gap, mirrored", "vernier": "offset", "corner": "corner radius"}
 WHOLES = ("navon", "enclosed", "align", "mirror", "bind", "same", "trace")
 COST, FOLLOWS = "mirror over gap", "follows the whole"
 PANELS = (*DETAILS, COST, *WHOLES, FOLLOWS)
@@ -157,11 +158,12 @@ def collect(parts: Mapping[str, Part]) -> dict[tuple[str, str], Numbers]:
 def draw(found: Mapping[tuple[str, str], Numbers]) -> Figure:
     """A panel a number, a line a method, a colour a training set; small dots are seeds, a ring is a bound."""
     methods = list(dict.fromkeys(method for _, method in found if method != RANDOM))
-    across = 5
-    with matplotlib.rc_context({**STYLE, "font.size": 8}):
-        figure = Figure(figsize=(12, 8.2), layout="constrained")
+    across = 4
+    down = -(-len(PANELS) // across)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE, down * (0.75 + 1.5 * LINE * len(methods))), layout="constrained")
         for place, panel in enumerate(PANELS):
-            axes = figure.add_subplot(-(-len(PANELS) // across), across, place + 1)
+            axes = figure.add_subplot(down, across, place + 1)
             for step, (dataset, colour) in enumerate(COLOURS.items()):
                 for y, method in enumerate(methods):
                     if (dataset, method) in found:
@@ -180,7 +182,7 @@ def draw(found: Mapping[tuple[str, str], Numbers]) -> Figure:
             ],
             axes.plot([], [], "--", color=LIGHT["muted"], label="before training (random weights)")[0],
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        figure.legend(handles=handles, loc="outside upper left", ncols=2)
     return figure
 
 
@@ -207,9 +209,8 @@ def _finish(axes: Axes, panel: str, methods: list[str], *, named: bool) -> None:
         if panel in WHOLES
         else "% of answers"
     )
-    title = f"{panel}: {DETAILS[panel]}" if panel in DETAILS else panel
-    axes.set_title(title, loc="left")
-    axes.set(xlabel=unit, ylim=(len(methods) - 0.5, -0.5))
+    axes.set_title(panel)
+    axes.set(xlabel=f"{DETAILS[panel]}, px" if panel in DETAILS else unit, ylim=(len(methods) - 0.5, -0.5))
     axes.set_yticks(range(len(methods)), methods if named else [""] * len(methods))
     if octaves:
         axes.xaxis.set_major_locator(FixedLocator([log2(px) for px in TICKS]))
@@ -280,7 +281,7 @@ def main() -> None:
     found = collect(parts)
     for line in (*table(found), "", *tests(found)):
         print(line)
-    draw(found).savefig(asked.out, dpi=110)
+    save(draw(found), asked.out)
     print(asked.out)
 
 

@@ -49,6 +49,7 @@ def gen(
         bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
     ] = False,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -71,17 +72,18 @@ def gen(
         return
     out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
-        from probekit.output.pictures import check_png
+        from probekit.output.pictures import check_picture
 
-        check_png(out.with_suffix(".png"))
+        check_picture(out.with_suffix(".png"))
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
     how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
     certificate = _certificate(generator, out, how, overwrite, say) if certify else None
     info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
     if preview:
         from probekit.data.show import preview as draw
+        from probekit.output.pictures import names_of
 
-        say.print(f"preview {draw(out)}")
+        say.print(f"preview {names_of(draw(out))}")
     say.print(after_data(info))
     if as_json:
         print_json(about(info))

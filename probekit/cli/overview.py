@@ -19,6 +19,7 @@ from probekit.cli.shared import (
     DATA,
     OVERVIEW,
     RUNS,
+    Formats,
     Json,
     Overwrite,
     Quiet,
@@ -107,6 +108,7 @@ def demo(
         bool, typer.Option("--quick", help="Measure an encoder that comes along, in a minute; train none.")
     ] = False,
     overwrite: Overwrite = False,
+    formats: Formats = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

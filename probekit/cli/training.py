@@ -174,6 +174,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, one a line.")] = False,
     name: SweepMade = None,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

@@ -63,14 +63,14 @@ def list_generators(out: Path, console: Console) -> None:
     A ValueError if `out` is no picture that may be replaced; an OSError if it cannot be written.
     """
     from probekit.data.gallery import draw_generators
-    from probekit.output.pictures import check_png
+    from probekit.output.pictures import check_picture, names_of
 
-    check_png(out)
+    check_picture(out)
     for name, kind in GENERATORS.items():
         console.print(f"{name}: {kind.about}")
         for line in told(shipped(kind())):
             console.print(f"  {line}")
-    console.print(f"picture {draw_generators(out)}")
+    console.print(f"picture {names_of(draw_generators(out))}")
     console.print("next: probekit gen NAME   or   probekit list generators   (their parameters)")
 
 
