@@ -128,6 +128,10 @@ class Cluster:
         lines = self.run("squeue", "--noheader", "--array", "--format=%F_%K %T").splitlines()
         return dict(line.split() for line in lines)
 
+    def number(self, job: str) -> str:
+        """Its own number: `scancel --signal` of ARRAY_INDEX is refused, and repeated, while others of it wait."""
+        return self.run("squeue", "--noheader", f"--jobs={job}", "--format=%A").strip()
+
     def node(self, job: str) -> str:
         """Where a job runs."""
         return self.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()

@@ -85,7 +85,7 @@ def test_jobs_that_are_stopped_and_lost_end_as_on_this_machine(
 
     # One is asked to stop: saved, and begun again by Slurm. The node of another one is gone.
     wait_for(lambda: saved(home, RUNS[0]), "the first run's first checkpoint")
-    two_nodes.run("scancel", "--signal=TERM", f"{job}_0")
+    two_nodes.run("scancel", "--signal=TERM", two_nodes.number(f"{job}_0"))
     wait_for(lambda: saved(home, RUNS[1]), "the second run's first checkpoint")
     node = two_nodes.node(f"{job}_1")
     two_nodes.lose(node)
