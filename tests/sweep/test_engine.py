@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +22,8 @@ from typer.testing import CliRunner
 
 from probekit import cli
 from probekit.run import Run
+from probekit.sweep import jobs, slurm, start, work
 from probekit.sweep import request as asked_for
-from probekit.sweep import slurm, start, work
 from probekit.sweep.slurm import read_resources
 from tests.forked import forked_children
 from tests.sweep import stub
@@ -290,6 +292,37 @@ def test_a_run_that_fails_fails_its_job(job: work.Work, home: Path) -> None:
     (home / "sweeps/s/data/rt.h5").unlink()
     with pytest.raises(RuntimeError, match=rf"{RUNS[0]}: failed: .*; see sweeps/s/logs/{RUNS[0]}.log"):
         job()
+
+
+def test_each_of_several_nodes_starts_torchrun_and_the_first_does_the_rest(
+    job: work.Work, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[list[str], str, list[str]]] = []
+
+    def start(command: list[str], log: Path, environment: dict[str, str], several: list[str]) -> SimpleNamespace:
+        started.append((command, log.name, several))
+        return SimpleNamespace(poll=lambda: 1, send_signal=lambda number: None)
+
+    monkeypatch.setattr(jobs, "start", start)
+    monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.1")
+    both = replace(job, run=replace(job.run, gpus=8, nodes=2))
+    for node, name in (("0", f"{RUNS[0]}.log"), ("1", f"{RUNS[0]}.1.log")):
+        monkeypatch.setenv("SLURM_PROCID", node)
+        with pytest.raises(RuntimeError, match="failed") if node == "0" else contextlib.nullcontext():
+            both()
+        command, log, several = started.pop()
+        assert not started
+        assert command[:2] == ["pretrain", "simclr"]
+        assert log == name
+        assert several == [
+            "-m",
+            "torch.distributed.run",
+            "--nnodes=2",
+            "--nproc-per-node=4",
+            f"--node-rank={node}",
+            "--master-addr=10.0.0.1",
+            "--master-port=20077",
+        ]
 
 
 def test_a_node_without_the_shared_folder_says_so(job: work.Work, tmp_path_factory: pytest.TempPathFactory) -> None:
