@@ -60,6 +60,7 @@ def gen(
     slurm: shared.Slurm = (),  # type: ignore[assignment]
     preview: Preview = False,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -123,13 +124,13 @@ def _draw(
     from probekit.data.show import preview as draw
     from probekit.h5.planned import parse_shard
     from probekit.output.hints import after_data, after_shard
-    from probekit.output.pictures import check_png
+    from probekit.output.pictures import check_picture, names_of
 
     if preview:
-        check_png(out.with_suffix(".png"))
+        check_picture(out.with_suffix(".png"))
     info = render_file(generator, out, say, shard=None if shard is None else parse_shard(shard), **options)
     if preview:
-        say.print(f"preview {draw(out)}")
+        say.print(f"preview {names_of(draw(out))}")
     say.print(after_data(info) if info.shard is None else after_shard(out, info.shard))
     return about(info)
 

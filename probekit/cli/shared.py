@@ -13,6 +13,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from probekit import __version__
 from probekit.cli.catalogue import KINDS, glossary
 from probekit.output.console import be_quiet, show_tracebacks
+from probekit.output.formats import choose
 from probekit.registry import BRANCHES, METHODS, POOLS, VARIANTS
 from probekit.run import find_runs, open_run
 
@@ -216,6 +217,16 @@ OneShard = Annotated[
     str | None,
     typer.Option(
         "--shard", metavar="I/N", help="Write one of N shards alone, in the folder --out.", rich_help_panel=OUTPUT
+    ),
+]
+Formats = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME,NAME",
+        help="Also save pictures in these formats: png, svg, pdf.",
+        rich_help_panel=OUTPUT,
+        callback=choose,
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT)]

@@ -92,6 +92,8 @@ def pretrain(
 ) -> None:
     """Pretrain a method on a dataset file."""
     from probekit.cli.overview import about
+    from probekit.h5 import read_info
+    from probekit.output.hints import after_pretraining
     from probekit.train.start import run_dry, run_pretrain, run_resume
 
     typed = {
@@ -112,11 +114,14 @@ def pretrain(
     if resume:
         refused = [text for text, on in (("--overwrite", overwrite), ("--dry-run", dry_run)) if on]
         common |= {"refused": [*refused, *_unresumable(asked)], "fail_on_collapse": fail_on_collapse, "log": loggers}
-        result = about(run_resume(name, method=method, epochs=epochs, device=device, **common))
-    elif dry_run:
+        run = run_resume(name, method=method, epochs=epochs, device=device, **common)
+    elif not dry_run:
+        run = run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common)
+    if dry_run:
         result = run_dry(asked, **made, **common)
     else:
-        result = about(run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common))
+        say.print(after_pretraining(run, read_info(run.data())))
+        result = about(run)
     if as_json:
         print_json(result)
 
@@ -178,6 +183,7 @@ def sweep(
     ] = False,
     name: SweepMade = None,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

@@ -30,6 +30,7 @@ class Job:
     name: str  # unique
     log: Path  # where the commands' output goes
     next: Callable[[], list[str] | None]  # arguments of `probekit`, or None when all is done; asked after each
+    several: Sequence[str] = ()  # what Python is to run `pretrain` by, where a run is on several machines
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class _Active:
             return Outcome("finished", "")
         if command == self.command:
             return Outcome("failed", f"probekit {command[0]} ended well and left no result")
-        self.command, self.process = command, start(command, self.job.log, environment)
+        several = self.job.several if command[0] == "pretrain" else ()
+        self.command, self.process = command, start(command, self.job.log, environment, several)
         return None
 
 
@@ -123,13 +125,15 @@ def _ask_to_save(active: Iterable[_Active]) -> None:
             work.process.send_signal(signal.SIGTERM)
 
 
-def start(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    command: list[str], log: Path, environment: Mapping[str, str], several: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Starts `probekit COMMAND`, its output appended to `log`, in a session of its own: Ctrl-C does not reach it."""
     with log.open("ab") as file:
         file.write(f"$ probekit {shlex.join(command)}\n".encode())
         file.flush()
         return subprocess.Popen(
-            [*COMMAND, *command],
+            [COMMAND[0], *several, *COMMAND[1:], *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

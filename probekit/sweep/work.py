@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,9 @@ class Work:
         if not self.folder.plan.exists():
             raise RuntimeError(f"expected {self.folder.plan.absolute()} on {os.uname().nodename}, found none")
         with stop_signals() as asked:
+            if _node() > 0:  # beside the first node, which keeps the run
+                self._help(asked)
+                return
             before, outcome = self._mark(), self._work(asked)
             if outcome.state in ("failed", "interrupted"):  # a child may have heard of it first
                 _wait(asked, LATER)
@@ -55,12 +58,18 @@ class Work:
                 f"{self.run.name}: {outcome.state}: {outcome.line}; see {self.folder.log(self.run.name)}"
             )
 
+    def _help(self, asked: list[int]) -> None:
+        """Trains with the first node; what that decides ends the job."""
+        command = next((command for command in self._left() if command[0] == "pretrain"), None)
+        commands = iter([command] if command else [])
+        self._commands(asked, lambda: next(commands, None))
+
     def _work(self, asked: list[int]) -> Outcome:
         """Does what is left, once no other process is at it: one of the same job on a node that was given up, say."""
         said, outcome = None, Outcome("stopped", "")
         while not asked:
             if (who := self._at_work()) is None:
-                outcome = self._commands(asked)
+                outcome = self._commands(asked, lambda: next(iter(self._left()), None))
                 if outcome.state != "failed" or self._at_work() is None:
                     return outcome
             elif said != who:
@@ -72,15 +81,17 @@ class Work:
     def _at_work(self) -> str | None:
         return next((who for work in WORK if (who := holder(self.place.lock(work)))), None)
 
-    def _commands(self, asked: list[int]) -> Outcome:
+    def _commands(self, asked: list[int], command: Callable[[], list[str] | None]) -> Outcome:
         outcomes: list[Outcome] = []
+        log = self.folder.log(self.run.name)
+        log = log.with_suffix(f".{_node()}.log") if _node() else log
 
         def ended(job: Job, outcome: Outcome) -> list[Job]:
             outcomes.append(outcome)
             return []
 
         run_jobs(
-            [Job(self.run.name, self.folder.log(self.run.name), self._next)],
+            [Job(self.run.name, log, command, several_nodes(self.run, os.environ))],
             at_once=1,
             places=[child_environment(threads=_cores(os.environ))],
             deadline=math.inf,
@@ -91,17 +102,19 @@ class Work:
         )
         return outcomes[0] if outcomes else Outcome("stopped", "")
 
-    def _next(self) -> list[str] | None:
-        for command in commands_left(self.place, self.run, data=self.data, device=self.device):
-            return command
-        return next_baselines(self.place, self.run, device=self.device) if self.baselines else None
+    def _left(self) -> list[list[str]]:
+        if left := commands_left(self.place, self.run, data=self.data, device=self.device):
+            return left
+        more = next_baselines(self.place, self.run, device=self.device) if self.baselines else None
+        return [more] if more else []
 
-    def _mark(self) -> tuple[int | None, list[str] | None]:
-        """Differs when something was saved."""
-        last = self.place.checkpoints / "last.pt"
-        return (last.stat().st_mtime_ns if last.exists() else None), self._next()
+    def _mark(self) -> tuple[int | None, int, bool]:
+        """Differs when something was saved: a checkpoint, or what a command measured."""
+        last, left = self.place.checkpoints / "last.pt", self._left()
+        protocol = any("--protocol" in command for command in left)  # the last of a dataset's baselines
+        return (last.stat().st_mtime_ns if last.exists() else None), len(left), protocol
 
-    def _begin_again(self, asked: list[int], before: tuple[int | None, list[str] | None]) -> None:
+    def _begin_again(self, asked: list[int], before: tuple[int | None, int, bool]) -> None:
         """Requeues the job, unless it was cancelled, Slurm did, or it would get no further; ends the process."""
         if WARNING in asked and self._mark() == before:
             raise RuntimeError(
@@ -118,6 +131,27 @@ class Work:
         if state == "RUNNING":
             subprocess.run(["scontrol", "requeue", job], check=True)
         sys.exit(REQUEUED)
+
+
+def several_nodes(run: PlannedRun, environment: Mapping[str, str]) -> list[str]:
+    """torchrun, as each node of a job starts it for a run on several; nothing for a run on one."""
+    if run.nodes == 1:
+        return []
+    port = 20000 + int(environment["SLURM_JOB_ID"]) % 40000  # the same on all, and seldom another job's
+    return [
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={run.nodes}",
+        f"--nproc-per-node={run.gpus // run.nodes}",
+        f"--node-rank={_node()}",
+        f"--master-addr={environment['SLURM_LAUNCH_NODE_IPADDR']}",
+        f"--master-port={port}",
+    ]
+
+
+def _node() -> int:
+    """The number of this node among those of the job."""
+    return int(os.environ.get("SLURM_PROCID", "0"))
 
 
 def _wait(asked: list[int], seconds: float) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 NODES = ("n1", "n2")
-PATIENCE = 240.0  # seconds that any state is waited for: other work may slow the machine down by a lot
+PATIENCE = 900.0  # seconds that any state is waited for: other work may slow the machine down by a lot
 # One cluster at a time on the machine, whoever tests: a second one would only wait for the same cores.
 TURN = Path(tempfile.gettempdir()) / "probekit-test-slurm.lock"
 
@@ -127,6 +127,14 @@ class Cluster:
         """Every job that waits or runs, with its state."""
         lines = self.run("squeue", "--noheader", "--array", "--format=%F_%K %T").splitlines()
         return dict(line.split() for line in lines)
+
+    def ask_to_stop(self, job: str, heard: Callable[[], bool]) -> None:
+        """`scancel --signal=TERM`; while others of an array wait it asks again and again, though it was heard."""
+        with subprocess.Popen(
+            ["scancel", "--signal=TERM", job], env=self.environment, stderr=subprocess.DEVNULL
+        ) as asking:
+            wait_for(heard, f"an answer of job {job}")
+            asking.kill()
 
     def node(self, job: str) -> str:
         """Where a job runs."""

@@ -69,11 +69,17 @@ def made(home: Path) -> dict[str, bytes]:
     return {str(path.relative_to(home)): path.read_bytes() for path in paths}
 
 
+def printed(home: Path) -> str:
+    """What the jobs said."""
+    return "".join(path.read_text() for path in (home / "sweeps/s/slurm").rglob("*.out"))
+
+
 def scores(home: Path) -> dict[str, Any]:
     found = json.loads((home / "sweeps/s/results.json").read_text())
     return {key: found[key] for key in ("rows", "baselines", "pairs", "runs")}
 
 
+@pytest.mark.timeout(1800)  # ours: a minute on two idle cores, and half an hour beside twenty times their work
 def test_jobs_that_are_stopped_and_lost_end_as_on_this_machine(
     home: Path, two_nodes: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -85,7 +91,7 @@ def test_jobs_that_are_stopped_and_lost_end_as_on_this_machine(
 
     # One is asked to stop: saved, and begun again by Slurm. The node of another one is gone.
     wait_for(lambda: saved(home, RUNS[0]), "the first run's first checkpoint")
-    two_nodes.run("scancel", "--signal=TERM", f"{job}_0")
+    two_nodes.ask_to_stop(f"{job}_0", heard=lambda: "SIGTERM, all saved" in printed(home))
     wait_for(lambda: saved(home, RUNS[1]), "the second run's first checkpoint")
     node = two_nodes.node(f"{job}_1")
     two_nodes.lose(node)
@@ -102,9 +108,7 @@ def test_jobs_that_are_stopped_and_lost_end_as_on_this_machine(
     two_nodes.start_node(node)
 
     wait_for(lambda: not two_nodes.jobs(), "the end of all jobs")
-    there = home / "sweeps/s/slurm"
-    told = "".join(path.read_text() for path in there.rglob("*.out"))
-    assert f"{RUNS[0]}: SIGTERM, all saved; Slurm has the job as RUNNING" in told
+    assert f"{RUNS[0]}: SIGTERM, all saved; Slurm has the job as RUNNING" in printed(home)
     logs = [(home / f"sweeps/s/logs/{run}.log").read_text() for run in RUNS]
     assert [log.count("$ probekit pretrain") for log in logs] == [2, 2, 1, 1, 1, 1]
     assert [log.count("$ probekit pretrain --resume") for log in logs] == [1, 1, 0, 0, 0, 0]
