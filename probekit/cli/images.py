@@ -72,7 +72,8 @@ def gen(
         return
     out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
-        from probekit.output.pictures import check_picture
+        from probekit.data.show import preview as draw
+        from probekit.output.pictures import check_picture, names_of
 
         check_picture(out.with_suffix(".png"))
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
@@ -80,9 +81,6 @@ def gen(
     certificate = _certificate(generator, out, how, overwrite, say) if certify else None
     info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
     if preview:
-        from probekit.data.show import preview as draw
-        from probekit.output.pictures import names_of
-
         say.print(f"preview {names_of(draw(out))}")
     say.print(after_data(info))
     if as_json:

@@ -23,6 +23,7 @@ from probekit.restore.draw import ROWS, views_figure
 from probekit.run import Run
 from probekit.settings import flatten
 from probekit.train.loggers.base import Begun, Ending, Logger
+from probekit.views.recipes import recipe_of
 from probekit.visible import first_line
 
 DPI = 100
@@ -153,7 +154,7 @@ def draw_epoch(method: Method, images: Images, config: Config, first: bool) -> N
 
         figure = views_figure(
             given,
-            recipe=config.views.recipe,
+            recipe=recipe_of(config.views),
             seed=config.seed,
             title=f"what {config.method} is given{' and predicts' * decodes}",
             predict=predicted if decodes else None,
