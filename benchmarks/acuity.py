@@ -1,16 +1,22 @@
 """How fine each method reads, before and after training: the figure and the table of the sweep `acuity`.
 
     probekit sweep acuity                       # 48 trainings, some 8 hours of a core
-    python -m benchmarks.acuity [--runs runs] [--out docs/acuity.png]
+    python -m benchmarks.acuity [--runs runs] [--keep FOLDER] [--out docs/acuity.png]
+
+It can be trained in parts, on several machines: `probekit sweep acuity --only conrec --seeds 0`, then this with
+`--keep benchmarks/results/acuity`, which writes the numbers of each finished run there, one or two KB, and draws what
+all files of the folder hold.
 
 A threshold is averaged over seeds as its logarithm. One that lies beyond the levels counts as their end, and is marked:
 the mean is then a bound. Random weights are those of seed 0, for all.
 """
 
 import argparse
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -24,7 +30,7 @@ from scipy.stats import ttest_rel
 
 from probekit.exams.items import ITEMS
 from probekit.exams.tables import READ, head, own
-from probekit.files import read_json
+from probekit.files import read_json, write_text
 from probekit.measurement import encoder_row
 from probekit.output.pictures import save
 from probekit.output.style import LIGHT, LINE, PAGE, STYLE
@@ -42,6 +48,7 @@ SIZE = 128  # px, of the images of an exam
 SPAN = 10.0  # octaves: wider than any two thresholds lie apart
 
 Seeds = dict[int, float]
+Part = Mapping[str, Any]  # what is kept of one run; see `part`
 
 
 @dataclass(frozen=True)
@@ -73,22 +80,78 @@ def numbers(row: Mapping[str, Any], radius: int = 1) -> Iterator[tuple[str, floa
         yield FOLLOWS, told["follows"][radius], False
 
 
-def collect(runs: Path) -> dict[tuple[str, str], Numbers]:
-    """{(dataset, method): numbers}; method `RANDOM` before training."""
-    found: dict[tuple[str, str], Numbers] = defaultdict(lambda: Numbers(defaultdict(dict), set()))
+def part(run: Path, dataset: str, method: str) -> Part:
+    """What the figure and the tests need of a run, as plain JSON values, and what may differ between machines.
+
+    `numbers`: of the method, and of random weights where it is simclr, the plain encoder: gap, no corruption.
+    """
+    result, header = read_json(run / "results" / "exam-last.json"), read_json(run / "run.json")
+    rows = {method: encoder_row(result)}
+    if method == "simclr":
+        rows |= {row["name"]: row for row in result["rows"] if row["name"] == RANDOM}
+    settings = {name: value for name, value in header["config"].items() if name != "seed"}
+    return {
+        "dataset": dataset,
+        "method": method,
+        "seed": header["config"]["seed"],
+        "drawings": result["data_hash"],
+        "settings": sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        "commit": header["commit"],
+        "versions": header["versions"],
+        "numbers": {
+            name: {panel: {"value": value, "is_bound": bound} for panel, value, bound in numbers(row)}
+            for name, row in rows.items()
+        },
+    }
+
+
+def gather(runs: Path, kept: Path | None) -> dict[str, Part]:
+    """The finished runs of the sweep, and what is kept of those that are not here, by name, in the sweep's order.
+
+    Raises:
+        ValueError: exams of different drawings, or seeds of a method that were trained by different settings.
+    """
+    found: dict[str, Part] = {}
     sweep = load("acuity")
     for dataset in (each.name for each in sweep.datasets):
         for method in (row.name for row in sweep.rows):
-            for path in sorted(runs.glob(f"acuity-{dataset}-{method}-seed*/results/exam-last.json")):
-                result = read_json(path)
-                seed = int(path.parts[-3].rpartition("seed")[2])
-                rows = {method: encoder_row(result)}
-                if method == "simclr":  # the plain encoder: gap, no corruption
-                    rows |= {row["name"]: row for row in result["rows"] if row["name"] == RANDOM}
-                for name, row in rows.items():
-                    for panel, value, bound in numbers(row):
-                        found[dataset, name].values[panel][seed] = value
-                        found[dataset, name].bounds.update({panel} if bound else ())
+            name = f"{dataset}-{method}-seed"
+            files = {path.stem: read_json(path) for path in sorted(kept.glob(f"{name}*.json"))} if kept else {}
+            made = runs.glob(f"acuity-{name}*/results/exam-last.json")
+            here = {path.parts[-3].removeprefix("acuity-"): part(path.parents[1], dataset, method) for path in made}
+            found |= dict(sorted((files | here).items()))
+    _same("drawings", found)
+    for one in found.values():
+        _same("settings", {name: other for name, other in found.items() if _row(other) == _row(one)})
+    return found
+
+
+def _row(one: Part) -> tuple[str, str]:
+    return one["dataset"], one["method"]
+
+
+def _same(what: str, parts: Mapping[str, Part]) -> None:
+    if len({one[what] for one in parts.values()}) > 1:
+        told = ", ".join(f"{name} ({one['commit'][:7]})" for name, one in parts.items())
+        raise ValueError(f"expected the same {what} in all of these, found others; remake the older ones: {told}")
+
+
+def keep(parts: Mapping[str, Part], folder: Path) -> None:
+    """Writes a file for each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, one in parts.items():
+        write_text(folder / f"{name}.json", json.dumps(one, indent=2) + "\n")
+
+
+def collect(parts: Mapping[str, Part]) -> dict[tuple[str, str], Numbers]:
+    """{(dataset, method): numbers}; method `RANDOM` before training."""
+    found: dict[tuple[str, str], Numbers] = defaultdict(lambda: Numbers(defaultdict(dict), set()))
+    for one in parts.values():
+        for method, panels in one["numbers"].items():
+            held = found[one["dataset"], method]
+            for panel, number in panels.items():
+                held.values[panel][one["seed"]] = number["value"]
+                held.bounds.update({panel} if number["is_bound"] else ())
     return dict(found)
 
 
@@ -209,9 +272,13 @@ def main() -> None:
     """Prints the table and the tests, and writes the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of the numbers of runs, of other machines too")
     parser.add_argument("--out", type=Path, default=Path("docs/acuity.png"))
     asked = parser.parse_args()
-    found = collect(asked.runs)
+    parts = gather(asked.runs, asked.keep)
+    if asked.keep:
+        keep(parts, asked.keep)
+    found = collect(parts)
     for line in (*table(found), "", *tests(found)):
         print(line)
     save(draw(found), asked.out)

@@ -57,7 +57,6 @@ def gen(
     from probekit.cli.catalogue import KINDS
     from probekit.data.gen import list_generators, render_file
     from probekit.output.hints import after_data
-    from probekit.output.pictures import check_picture, names_of
     from probekit.settings import parse_overrides
 
     if listed:
@@ -73,6 +72,8 @@ def gen(
         return
     out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
+        from probekit.output.pictures import check_picture
+
         check_picture(out.with_suffix(".png"))
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
     how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
@@ -80,6 +81,7 @@ def gen(
     info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
     if preview:
         from probekit.data.show import preview as draw
+        from probekit.output.pictures import names_of
 
         say.print(f"preview {names_of(draw(out))}")
     say.print(after_data(info))

@@ -12,7 +12,7 @@ from probekit.config import resolve
 from probekit.measurement import Score
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method
-from probekit.sweep.session import _said
+from probekit.sweep.progress import said
 from tests.typed import typed
 
 
@@ -65,4 +65,4 @@ def test_a_branch_that_places_crops_is_refused_where_none_are_cut() -> None:
     [(Score(0.5, None), "50.0 %"), (Score(0.5, None, -1.0), "0.50"), (Score(None, None, -1.0), "-"), (None, "-")],
 )
 def test_a_kappa_is_not_in_percent(score: Score | None, text: str) -> None:
-    assert _said(score) == text
+    assert said(score) == text
