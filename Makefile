@@ -54,7 +54,7 @@ lint: develop
 
 # The pages as a site, in site/; what is linked and is not there is an error. Nothing is fetched, neither here nor by a reader.
 docs: develop
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: lint docs test
 
