@@ -104,7 +104,9 @@ def draw(looked: Mapping[str, tuple[Mapping[str, Any], Maps, Truth]]) -> Figure:
                 axes.text(0.5, 0.5, "has none", ha="center", fontsize=7, transform=axes.transAxes)
             if name in maps or name == "image":
                 colour = "#56B4E9" if name == "image" else "white"
-                axes.contour(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5, evidence, [0.5], colors=colour, linewidths=0.6)
+                axes.contour(
+                    np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5, evidence, [0.5], colors=colour, linewidths=0.6
+                )
             if line is grid[0]:
                 axes.set_title(name, fontsize=8)
     return figure

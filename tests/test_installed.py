@@ -100,7 +100,9 @@ def test_neither_package_of_opencv_is_forced_upon_the_other() -> None:
 def test_what_is_said_of_the_project_agrees() -> None:
     """pyproject.toml, CITATION.cff and LICENSE, whose words are no code's to share."""
     cited = dict(
-        line.split(": ", 1) for line in (ROOT / "CITATION.cff").read_text().splitlines() if ": " in line and line[0] != " "
+        line.split(": ", 1)
+        for line in (ROOT / "CITATION.cff").read_text().splitlines()
+        if ": " in line and line[0] != " "
     )
     assert cited["version"] == __version__
     assert cited["cff-version"] == "1.2.0"

@@ -67,7 +67,11 @@ def to_run() -> dict[str, list[str]]:
     for page in PAGES:
         for command in commands(lines(page)):
             name = command.split()[1]
-            if name in SMALL and not PARSED_ALONE.search(command) and not re.search(r"\.\.|\[|[A-Z]{4}|RUN RUN", command):
+            if (
+                name in SMALL
+                and not PARSED_ALONE.search(command)
+                and not re.search(r"\.\.|\[|[A-Z]{4}|RUN RUN", command)
+            ):
                 found.setdefault(name, []).append(command)
     return {name: sorted(set(typed)) for name, typed in found.items()}
 

@@ -11,7 +11,9 @@ LINE = re.compile(r"- \*\*(?P<word>.+?)\*\*: (?P<meaning>.+(?:\n  .+)*)")
 @cache
 def pages() -> dict[str, Path]:
     """The file of each page by its name, from where a wheel has them, or from a checkout."""
-    folder = next(folder for folder in (PACKAGE / "docs", PACKAGE.parent / "docs") if (folder / "glossary.md").is_file())
+    folder = next(
+        folder for folder in (PACKAGE / "docs", PACKAGE.parent / "docs") if (folder / "glossary.md").is_file()
+    )
     return {path.stem: path for path in sorted(folder.glob("*.md"))}
 
 
