@@ -76,6 +76,7 @@ def auroc(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def show(axes: Axes, picture: NDArray[Any], **how: Any) -> None:
+    """A picture `[h, w]` over the whole frame, its cells drawn as cells."""
     axes.imshow(picture, extent=(0, SIZE, SIZE, 0), interpolation="nearest", **how)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -117,13 +118,14 @@ def table(looked: Mapping[str, tuple[Mapping[str, Any], Maps, Truth]]) -> str:
     lines = ["| method | " + " | ".join(MAPS) + " |", "|---" * (len(MAPS) + 1) + "|"]
     for method, (found, _, _) in looked.items():
         scores = auroc(found)
-        lines.append(f"| {method} | " + " | ".join(f"{scores[m]:.2f}" if m in scores else "–" for m in MAPS) + " |")
+        lines.append(f"| {method} | " + " | ".join(f"{scores[m]:.2f}" if m in scores else "-" for m in MAPS) + " |")
     scores = auroc(next(iter(looked.values()))[0])
     others = ", ".join(f"{name} {scores[name]:.2f}" for name in ("uniform", "centre", "edges", "ink"))
     return "\n".join([*lines, "", f"Beside them: {others}."])
 
 
 def main() -> None:
+    """Trains what is missing, draws and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.maps", description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="where data and runs are kept")
     work: Path = parser.parse_args().work.resolve()

@@ -21,7 +21,8 @@ BLOCK = re.compile(r"^```(?P<kind>python|console)\n(?P<body>.*?)^```$", re.M | r
 WALKS = (("docs/quickstart.md", "docs/tables.md"), ("docs/tutorial-images.md",))
 # Progress, and what is of one machine alone.
 LEFT_OUT = re.compile(
-    r"^rendering |^importing |^epoch (?!(\d+)\.0/\1 )|^content hash |^hash |^  .* \.\.\.$|images/s\s+0:|^$|^data: |^run: "
+    r"^rendering |^importing |^epoch (?!(\d+)\.0/\1 )|^content hash |^hash |^  .* \.\.\.$|images/s\s+0:|^$|^data: "
+    r"|^run: "
 )
 ONLY = {"demo": re.compile(r"^─+ |^wrote |came along|^Reads |right \[|^report |^done in ")}
 WIDTH = 100

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probekit.cli.catalogue import KINDS, catalogue, print_catalogue
-from probekit.cli.pages import glossary, meant, page, pages, title
+from probekit.cli.pages import glossary, meant, page, pages, title_of
 from probekit.cli.shared import (
     DATA,
     OVERVIEW,
@@ -103,7 +103,7 @@ def help_(
     if not word:
         console.print("topics, for: probekit help TOPIC")
         for path in pages().values():
-            console.print(f"  {path.name:20} {title(path)}")
+            console.print(f"  {path.name:20} {title_of(path)}")
 
 
 def _show_page(path: Path) -> None:

@@ -22,7 +22,7 @@ def page(name: str) -> Path | None:
     return pages().get(name.lower().removeprefix("docs/").removesuffix(".md"))
 
 
-def title(path: Path) -> str:
+def title_of(path: Path) -> str:
     """The first line of a page."""
     with path.open(encoding="utf-8") as file:
         return file.readline().lstrip("# ").rstrip()
