@@ -118,7 +118,7 @@ def test_what_a_page_shows_is_what_is_printed(
         assert not missing, f"{page}, {command}; type: python -m tests.pages"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "docs/log.md"])
 def test_no_line_is_longer_than_a_window(page: str) -> None:
     text = (ROOT / page).read_text()
     assert [f"{page}:{n}" for n, line in enumerate(text.splitlines(), 1) if len(line) > LONGEST] == []
