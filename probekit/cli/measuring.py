@@ -77,6 +77,7 @@ def probe(
     normalise: Normalise = "auto",
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -154,8 +155,12 @@ def heatmap(
     layer: shared.Layer = None,
     *,
     asked: "list[Heatmap]",
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every table, too; without it a sentence for each class factor.")
+    ] = False,
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -173,7 +178,7 @@ def heatmap(
     if as_json:
         print_json(result)
         return
-    show_results([result], console)
+    show_results([result], console, full=full)
     name = quote(found.argument)
     console.print(
         f"next: probekit exam {name}   or   probekit report {name}   (what the scores mean: docs/heatmaps.md)"

@@ -50,12 +50,12 @@ class Evaluation:
 
 def evaluate(
     work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str], None]
-) -> tuple[dict[str, Any], list[Row]]:
+) -> tuple[dict[str, Any], list[Row], NDArray[np.int64] | None]:
     """Takes every map, scores it next to the baselines, and says what was left out.
 
     `asked`: maps by name; None is `DEFAULT_MAPS`, and `OF_TRANSFORMERS`. `tell` is given a line when a long part
-    begins. Gives part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures. A
-    ValueError if a map that was asked for cannot be taken.
+    begins. Gives part of results/heatmap.json (docs/heatmaps.md), and for figures the rows of the trained encoder and
+    its probe's classes `[N]`, None without one. A ValueError if a map that was asked for cannot be taken.
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
     attention = attended(work.trained.encoder, as_inputs(work.questions.images[:1]))
@@ -95,15 +95,19 @@ def evaluate(
         tell("perturbation scores, and the sanity check")
     _ask_again(work, rows, scored, left_out)
     _randomise(work, names, scored, left_out)
-    chance = {name: _share(mask) for name, mask in masks.items()}
-    return {
-        "probe": _accuracy(work, pooled),
-        "grid": list(grid),
-        "masks": list(masks),
-        "chance": chance,
-        "rows": scored,
-        "left_out": left_out,
-    }, own
+    predicted = _predicted(work, pooled)
+    return (
+        {
+            "probe": _accuracy(work, predicted),
+            "grid": list(grid),
+            "masks": list(masks),
+            "chance": {name: _share(mask) for name, mask in masks.items()},
+            "rows": scored,
+            "left_out": left_out,
+        },
+        own,
+        predicted,
+    )
 
 
 def _share(mask: NDArray[np.bool_]) -> float:
@@ -112,11 +116,19 @@ def _share(mask: NDArray[np.bool_]) -> float:
     return float(there.mean()) if len(there) else 0.0
 
 
-def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
-    """The accuracy of the probe that the maps explain, on the images that are looked at."""
+def _predicted(work: Evaluation, pooled: Tensor) -> NDArray[np.int64] | None:
+    """The classes that the probe predicts; None without one."""
     if work.labels is None or work.trained.classifier is None:
         return None
-    hits = work.trained.classifier.logits(pooled).argmax(dim=1) == work.labels
+    found: NDArray[np.int64] = work.trained.classifier.logits(pooled).argmax(dim=1).cpu().numpy()
+    return found
+
+
+def _accuracy(work: Evaluation, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:
+    """The accuracy of the probe that the maps explain, on the images that are looked at."""
+    if work.labels is None or predicted is None:
+        return None
+    hits = predicted == work.labels.cpu().numpy()
     correct, n = int(hits.sum()), len(hits)
     return {"accuracy": correct / n, "ci": share_interval(correct, n), "n": n}
 
