@@ -31,4 +31,11 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'probekit' has no attribute {name!r}")
     module, attribute = _WHERE[name]
-    return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name != "cv2":
+            raise
+        from probekit.installed import NO_OPENCV
+
+        raise ImportError(NO_OPENCV) from error
