@@ -27,8 +27,12 @@ _WHERE = {  # imported when it is used, as most bring torch along
 
 
 def __getattr__(name: str) -> Any:
-    """What `__all__` names."""
+    """What `__all__` names; the errors of a function speak of its arguments, not of the options of a command."""
     if name not in _WHERE:
         raise AttributeError(f"module 'probekit' has no attribute {name!r}")
     module, attribute = _WHERE[name]
-    return getattr(import_module(module), attribute)
+    found = getattr(import_module(module), attribute)
+    if not isinstance(found, type):
+        found = import_module("probekit.api.spoken").in_python(found)
+    globals()[name] = found
+    return found
