@@ -10,16 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from probekit.api.certified import certify
     from probekit.api.measure import exam, heatmap, probe, report
     from probekit.data.dataset import Dataset
     from probekit.data.dataset import render as generate
     from probekit.restore.load import load
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "exam", "generate", "heatmap", "load", "probe", "report"]
+__all__ = ["Dataset", "certify", "exam", "generate", "heatmap", "load", "probe", "report"]
 
 _WHERE = {  # imported when it is used, as most bring torch along
     "Dataset": ("probekit.data.dataset", "Dataset"),
+    "certify": ("probekit.api.certified", "certify"),
     "generate": ("probekit.data.dataset", "render"),
     "load": ("probekit.restore.load", "load"),
     **{name: ("probekit.api.measure", name) for name in ("exam", "heatmap", "probe", "report")},

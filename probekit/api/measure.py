@@ -101,7 +101,7 @@ def heatmap(
     asked, info = _asked(Heatmap, options), _info(data)
     measure = heatmap_run if layer is None else depth_run
     with _run_of(encoder, info) as (opened, path):
-        return Result(measure(opened, asked, data=path, seed=seed, console=_console(verbose)))
+        return Result(measure(opened, asked, data=path, seed=seed, console=_console(verbose)), _gallery(opened, layer))
 
 
 def exam(encoder: Encoder, *, verbose: bool = False, **options: Any) -> Result:
@@ -137,6 +137,12 @@ def report(*runs: str | Path | Opened, out: str | Path | None = None) -> Path:
     written = run_report(names, out=path, form="html", runs=folder, reports=folder, console=_console(verbose=False))
     assert isinstance(written, Path)
     return written
+
+
+def _gallery(opened: OpenedRun, layer: str | None) -> dict[str, bytes]:
+    """The picture that was drawn last, which is of the result."""
+    drawn = sorted(opened.run.figures.glob("heatmap-*gallery.png"), key=lambda path: path.stat().st_mtime_ns)
+    return {} if layer or not drawn else {"gallery": drawn[-1].read_bytes()}
 
 
 def _asked(kind: type[M], options: Mapping[str, Any]) -> M:
