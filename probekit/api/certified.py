@@ -4,12 +4,10 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
 from generators import GENERATORS, Generator, register
 from generators.certificates import Certificate, told
 from generators.certify import bare
-from probekit.api.result import WIDTH
+from probekit.api.result import plain_console
 from probekit.certificate import DEFAULT_N
 from probekit.certificate import certify as prove
 from probekit.certificate.certify import certificate_blocks
@@ -35,7 +33,7 @@ class Certified:
 
     def __repr__(self) -> str:
         out = io.StringIO()
-        show_blocks(certificate_blocks(self._certificate), Console(file=out, width=WIDTH, force_jupyter=False))
+        show_blocks(certificate_blocks(self._certificate), plain_console(out))
         return out.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

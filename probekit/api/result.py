@@ -20,6 +20,11 @@ WIDTH = 110  # characters of a printed table
 SIDE, COLOURS = 960, 128  # px across a picture in a notebook, and its colours
 
 
+def plain_console(out: io.StringIO) -> Console:
+    """Prints text alone: within a notebook rich would show each line by itself, and in colours."""
+    return Console(file=out, width=WIDTH, force_jupyter=False, color_system=None)
+
+
 class Result:
     """One measurement of one encoder.
 
@@ -58,7 +63,7 @@ class Result:
 
     def __repr__(self) -> str:
         out = io.StringIO()
-        show_results([self._content], Console(file=out, width=WIDTH, force_jupyter=False))
+        show_results([self._content], plain_console(out))
         return out.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

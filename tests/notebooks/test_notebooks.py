@@ -34,7 +34,7 @@ def asked(name: str, folder: Path) -> dict[str, Any]:
 
 def test_an_exam_of_your_own_network(tmp_path: Path) -> None:
     told = asked("exam", tmp_path)
-    assert "> 4.0 px" in told["mean"] or "no" in told["mean"].lower(), "of the mean nobody can tell the side"
+    assert "not even at 4.0 px" in told["mean"], "of the mean nobody can tell the side"
     assert told["network"]
     assert not list(tmp_path.iterdir()), "it leaves nothing behind"
 
@@ -56,7 +56,7 @@ def test_a_heatmap_against_the_truth(tmp_path: Path) -> None:
 def test_a_new_generator_in_40_lines(tmp_path: Path) -> None:
     told = asked("generator", tmp_path)
     assert told["first"] > 0.8, "the box leans to the dot"
-    assert told["second"] < 0.7, "and does not, once the two are in the middle"
+    assert told["second"] < told["first"] - 0.15, "and hardly does, once as much ink is on the other side"
 
 
 def test_a_generator_is_one_cell_of_at_most_forty_lines() -> None:
