@@ -34,6 +34,7 @@ Number = Annotated[float, Meta(ge=0, lt=MOST)]
 Positive = Annotated[float, Meta(gt=0, lt=MOST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Part = Annotated[float, Meta(ge=0, le=1)]
+Portion = Annotated[float, Meta(gt=0, le=1)]  # of none of it nothing is left
 OF_CONSTRUCTORS: dict[Any, Any] = {  # of settings whose constructor does not say a range
     int: Annotated[int, Meta(gt=-MOST, lt=MOST)],
     float: Annotated[float, Meta(gt=-MOST, lt=MOST)],
@@ -74,10 +75,20 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewsConfig:
-    """`recipe`: a name in `views.recipes.RECIPES`; `max_size`: views of larger images have this many pixels."""
+    """How views are made.
+
+    `recipe`: a name in `views.recipes.RECIPES`; `max_size`: views of larger images have this many pixels; `jitter`:
+    what multiplies the recipe's strength of brightness, contrast, saturation and hue; the others: odds of a corruption,
+    which multiply its share in the recipe, and of which 0 leaves it out (`views.corrupt`).
+    """
 
     recipe: str
     max_size: Pixels
+    jitter: Number
+    pixel_shuffling: Number
+    intensity: Number
+    in_painting: Number
+    out_painting: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +119,10 @@ class TrainConfig:
 
     `batch_size` in images (each gives two views); `precision` "auto": what suits the device; `keep_every`: epochs from
     one encoder that is kept for good to the next, 0 for none; `monitor`: what scores the encoder meanwhile
-    (`probekit.train.evaluate`); `record` "auto": on a GPU the step is a CUDA graph where
-    it can be one, "off": it is launched one kernel at a time; `compile`: what of it goes through torch.compile there,
-    "encoder" is views and networks; `deterministic`: whether a GPU is to give the same bits for the same input
-    (docs/protocols.md).
+    (`probekit.train.evaluate`); `monitored`: by its embedding, or by the projection that the loss compares; `record`
+    "auto": on a GPU the step is a CUDA graph where it can be one, "off": it is launched one kernel at a time;
+    `compile`: what of it goes through torch.compile there, "encoder" is views and networks; `deterministic`: whether a
+    GPU is to give the same bits for the same input (docs/protocols.md).
     """
 
     epochs: Count
@@ -119,6 +130,7 @@ class TrainConfig:
     eval_every: Count
     keep_every: Whole
     monitor: Literal["linear", "knn", "kappa"]
+    monitored: Literal["embedding", "projection"]
     precision: Literal["auto", "fp32", "bf16"]
     record: Literal["auto", "off"]
     compile: Literal["views", "encoder", "off"]

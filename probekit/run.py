@@ -23,9 +23,6 @@ from typing import Any
 from probekit import __version__
 from probekit.checked import shorten
 from probekit.files import (
-    holder,
-    in_use,
-    locked,
     read_json,
     read_text,
     refuse_links_out,
@@ -34,6 +31,7 @@ from probekit.files import (
     unfinished,
     write_text,
 )
+from probekit.locks import holder, in_use, locked
 from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"

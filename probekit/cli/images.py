@@ -49,6 +49,7 @@ def gen(
         bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
     ] = False,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -56,7 +57,6 @@ def gen(
     from probekit.cli.catalogue import KINDS
     from probekit.data.gen import list_generators, render_file
     from probekit.output.hints import after_data
-    from probekit.output.pictures import check_png
     from probekit.settings import parse_overrides
 
     if listed:
@@ -72,15 +72,18 @@ def gen(
         return
     out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
     if preview:
-        check_png(out.with_suffix(".png"))
+        from probekit.output.pictures import check_picture
+
+        check_picture(out.with_suffix(".png"))
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
     how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
     certificate = _certificate(generator, out, how, overwrite, say) if certify else None
     info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
     if preview:
         from probekit.data.show import preview as draw
+        from probekit.output.pictures import names_of
 
-        say.print(f"preview {draw(out)}")
+        say.print(f"preview {names_of(draw(out))}")
     say.print(after_data(info))
     if as_json:
         print_json(about(info))

@@ -79,6 +79,7 @@ def probe(
     normalise: Normalise = "auto",
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -158,8 +159,12 @@ def heatmap(
     layer: shared.LayerOrAll = None,
     *,
     asked: "list[Heatmap]",
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every table, too; without it a sentence for each class factor.")
+    ] = False,
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -183,7 +188,7 @@ def heatmap(
     if as_json:
         print_json({read_result(each).name: each for each in results} if every else results[0])
         return
-    show_results(results, console)
+    show_results(results, console, full=full)
     name = quote(found.argument)
     console.print(
         f"next: probekit exam {name}   or   probekit report {name}   (what the scores mean: docs/heatmaps.md)"

@@ -19,6 +19,7 @@ from probekit.cli.shared import (
     DATA,
     OVERVIEW,
     RUNS,
+    Formats,
     Json,
     Overwrite,
     Quiet,
@@ -107,20 +108,23 @@ def demo(
         bool, typer.Option("--quick", help="Measure an encoder that comes along, in a minute; train none.")
     ] = False,
     overwrite: Overwrite = False,
+    formats: Formats = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Generate, pretrain, probe, draw maps and report: the whole path, in minutes on two CPU cores."""
-    from probekit.cli.demo import run_demo, run_quick
+    from probekit.cli.demo import going_on, run_demo, run_quick
 
+    if quick and (method or real or overwrite):
+        raise ValueError("expected --quick alone, found it with others; type: probekit demo --quick")
     say = errors if as_json else console
-    if quick:
-        if method or real or overwrite:
-            raise ValueError("expected --quick alone, found it with others; type: probekit demo --quick")
-        run = run_quick(data=DATA, runs=RUNS, console=say)
-    else:
-        method = method or ("simclr-attention" if real else "conrec")
-        run = run_demo(method, real=real, data=DATA, runs=RUNS, overwrite=overwrite, console=say)
+    words = ["probekit demo", *([method] if method else []), *["--quick"] * quick, *["--real"] * real]
+    with going_on(" ".join(words)):
+        if quick:
+            run = run_quick(data=DATA, runs=RUNS, console=say)
+        else:
+            method = method or ("simclr-attention" if real else "conrec")
+            run = run_demo(method, real=real, data=DATA, runs=RUNS, overwrite=overwrite, console=say)
     if as_json:
         print_json(about(run) | {"report": str(run.path / "report.html")})
 

@@ -13,6 +13,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from probekit import __version__
 from probekit.cli.catalogue import KINDS, glossary
 from probekit.output.console import be_quiet, show_tracebacks
+from probekit.output.formats import choose
 from probekit.registry import BRANCHES, METHODS, POOLS, VARIANTS
 from probekit.run import find_runs, open_run
 
@@ -198,6 +199,16 @@ Preset = Annotated[
 _stored = typer.Option(help="How the file is compressed; official datasets: none.", rich_help_panel=OUTPUT)
 Compression = Annotated[Literal["none", "lzf", "gzip"], _stored]
 CompressionOrDefault = Annotated[Literal["none", "lzf", "gzip"] | None, _stored]
+Formats = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME,NAME",
+        help="Also save pictures in these formats: png, svg, pdf.",
+        rich_help_panel=OUTPUT,
+        callback=choose,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT)]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)

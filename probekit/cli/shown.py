@@ -51,8 +51,12 @@ def show(
     whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture; default: beside the file, or in the run.", rich_help_panel=shared.OUTPUT),
+        typer.Option(
+            help="The picture, NAME.png, .svg or .pdf; default: beside the file, or in the run.",
+            rich_help_panel=shared.OUTPUT,
+        ),
     ] = None,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -91,6 +95,7 @@ def _show_run(
     from probekit.data.split import CPU
     from probekit.h5 import read_info
     from probekit.output.hints import after_drawing
+    from probekit.output.pictures import names_of
     from probekit.restore.draw import draw_run
     from probekit.restore.opened import open_encoder
     from probekit.weights import LAST
@@ -99,7 +104,7 @@ def _show_run(
     opened = open_encoder(run, LAST, CPU)
     picture, predicts = draw_run(opened, data, views, out=out, split=split, seed=seed)
     without = "" if predicts else f" (no predictions: {opened.header['method']} has no decoder)"
-    say.print(f"picture {picture} of {run.name}, {opened.after}{without}")
+    say.print(f"picture {names_of(picture)} of {run.name}, {opened.after}{without}")
     say.print(after_drawing(run, read_info(data or run.data())))
     return {"run": run.name, "after": opened.after, "predicts": predicts, "picture": str(picture)}
 
@@ -120,6 +125,7 @@ def _show_file(
     from probekit.data.show import describe, draw_grid, render_description
     from probekit.h5 import read_info, verify
     from probekit.output.hints import after_data
+    from probekit.output.pictures import names_of
     from probekit.registry import nearest
 
     path = dataset_or_default(named, shared.DATA, shared.RUNS, say)
@@ -128,7 +134,7 @@ def _show_file(
         from probekit.restore.draw import draw_method
 
         picture = draw_method(method, path, out=out, split=split, seed=seed)
-        say.print(f"picture {picture}")
+        say.print(f"picture {names_of(picture)}")
         train = f"next: probekit pretrain {method} --data {quote(str(path))}"
         say.print(train if "train" in info.splits else after_data(info))
         return {"method": method, "data": str(path), "picture": str(picture)}
@@ -140,7 +146,8 @@ def _show_file(
     if whole:
         say.print("verified: every checksum, and the hash of all contents")
     if draws or out is not None:
-        say.print(f"picture {draw_grid(path, out or path.with_suffix('.png'), split=split)}")
+        picture = draw_grid(path, out or path.with_suffix(".png"), split=split)
+        say.print(f"picture {names_of(picture)}")
     say.print(after_data(info))
     return description
 

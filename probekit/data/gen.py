@@ -13,7 +13,6 @@ from generators.certificates import shipped, told
 from probekit.data.generate import generate
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
-from probekit.output.pictures import check_png
 from probekit.output.terminal import progress_bar
 
 LOOKED_AT = 64  # samples: some milliseconds
@@ -64,13 +63,14 @@ def list_generators(out: Path, console: Console) -> None:
     A ValueError if `out` is no picture that may be replaced; an OSError if it cannot be written.
     """
     from probekit.data.gallery import draw_generators
+    from probekit.output.pictures import check_picture, names_of
 
-    check_png(out)
+    check_picture(out)
     for name, kind in GENERATORS.items():
         console.print(f"{name}: {kind.about}")
         for line in told(shipped(kind())):
             console.print(f"  {line}")
-    console.print(f"picture {draw_generators(out)}")
+    console.print(f"picture {names_of(draw_generators(out))}")
     console.print("next: probekit gen NAME   or   probekit list generators   (their parameters)")
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from probekit.files import lock
 from probekit.h5.schema import COMPRESSIONS
+from probekit.locks import lock
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

@@ -120,7 +120,10 @@ def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memo
     if compression != "gzip":
         return part.tobytes() + missing if missing else part.data.cast("B")
     deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, GZIP_MEMORY, zlib.Z_RLE)
-    return deflate.compress(part.data) + deflate.compress(missing) + deflate.flush()
+    stored: bytes = deflate.compress(part.data)
+    if missing:  # a call more gives the interpreter away once more, and the renderer takes it
+        stored += deflate.compress(missing)
+    return stored + deflate.flush()
 
 
 @dataclass

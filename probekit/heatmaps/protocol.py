@@ -66,25 +66,28 @@ class Scored:
 
 def evaluate(
     work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str], None]
-) -> tuple[dict[str, Any], list[Row]]:
+) -> tuple[dict[str, Any], list[Row], NDArray[np.int64] | None]:
     """Takes every map, scores it next to the baselines, and says what was left out.
 
-    Arguments as `localised`. Gives part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained
-    encoder, for figures. A ValueError if a map that was asked for cannot be taken.
+    Arguments as `localised`. Gives part of results/heatmap.json (docs/heatmaps.md), and for figures the rows of the
+    trained encoder and its probe's classes `[N]`, None without one. A ValueError if a map that was asked for cannot be
+    taken.
     """
     found = localised(work, asked, tell)
     if work.perturb:
         tell("perturbation scores, and the sanity check")
     _ask_again(work, found.rows, found.entries, found.left_out)
     _randomise(work, found.names, found.entries, found.left_out)
-    return {
-        "probe": _accuracy(work, found.pooled),
+    predicted = _predicted(work, found.pooled)
+    told = {
+        "probe": _accuracy(work, predicted),
         "grid": list(found.grid),
         "masks": list(work.truth.masks),
         "chance": {name: _share(mask) for name, mask in work.truth.masks.items()},
         "rows": found.entries,
         "left_out": found.left_out,
-    }, [row for row in found.rows if row.encoder == "trained"]
+    }
+    return told, [row for row in found.rows if row.encoder == "trained"], predicted
 
 
 def localised(work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str], None]) -> Scored:
@@ -136,11 +139,19 @@ def _share(mask: NDArray[np.bool_]) -> float:
     return float(there.mean()) if len(there) else 0.0
 
 
-def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
-    """The accuracy of the probe that the maps explain, on the images that are looked at."""
+def _predicted(work: Evaluation, pooled: Tensor) -> NDArray[np.int64] | None:
+    """The classes that the probe predicts; None without one."""
     if work.labels is None or work.trained.classifier is None:
         return None
-    hits = work.trained.classifier.logits(pooled).argmax(dim=1) == work.labels
+    found: NDArray[np.int64] = work.trained.classifier.logits(pooled).argmax(dim=1).cpu().numpy()
+    return found
+
+
+def _accuracy(work: Evaluation, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:
+    """The accuracy of the probe that the maps explain, on the images that are looked at."""
+    if work.labels is None or predicted is None:
+        return None
+    hits = predicted == work.labels.cpu().numpy()
     correct, n = int(hits.sum()), len(hits)
     return {"accuracy": correct / n, "ci": share_interval(correct, n), "n": n}
 

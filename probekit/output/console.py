@@ -152,10 +152,11 @@ def print_json(content: dict[str, Any]) -> None:
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the current step; a second Ctrl-C or SIGTERM stops at once.
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the current step; a second Ctrl-C stops at once.
 
-    A second SIGHUP says nothing new: each line to a terminal that has gone tells of it again, also afterwards. What is
-    ignored stays ignored: `nohup` means that a terminal may go.
+    A second SIGHUP says nothing new: each line to a terminal that has gone tells of it again, also afterwards. Nor does
+    a second SIGTERM: Slurm may send it to every process of a job, of which one passes it on. What is ignored stays
+    ignored: `nohup` means that a terminal may go.
     """
     stopped: list[int] = []
     asking = (signal.SIGINT, signal.SIGTERM, HANGUP)
@@ -163,9 +164,8 @@ def stop_on_signals() -> Iterator[list[int]]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
-        for name in (signal.SIGINT, signal.SIGTERM):
-            if name in kept:
-                signal.signal(name, kept[name])
+        if signal.SIGINT in kept:
+            signal.signal(signal.SIGINT, kept[signal.SIGINT])
 
     for name in kept:
         signal.signal(name, ask)

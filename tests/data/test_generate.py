@@ -3,6 +3,7 @@
 Alone: pytest tests/data/test_generate.py
 """
 
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -265,3 +266,18 @@ def test_a_killed_run_leaves_no_half_file(tmp_path: Path, existing: bool) -> Non
     assert before is None or out.read_bytes() == before
     assert gen(out, overwrite=True).splits["train"].n == 20  # the next run replaces what the killed one left
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_gen_waits_for_no_library_that_it_does_not_use(tmp_path: Path) -> None:
+    words = ["probekit", "gen", "landolt", "--n", "2", "--n-test", "1", "--size", "32", "--out", str(tmp_path / "a.h5")]
+    code = f"""
+import runpy, sys
+sys.argv = {words}
+try:
+    runpy.run_module("probekit", run_name="__main__")
+finally:
+    print([name for name in ("torch", "matplotlib", "sklearn", "scipy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (tmp_path / "a.h5").exists()
+    assert done.stdout.splitlines()[-1] == "[]"
