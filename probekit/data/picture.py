@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.data.gallery import cell
-from probekit.data.show import COLOURS
 from probekit.h5.schema import EVIDENCE
 
 CLASSES, EACH = 6, 8  # rows, and images of each
+SIDE = 128  # px of an image, about: small ones are enlarged by a whole factor
 GAP = 4  # px between images
 GROUND = 255
+COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0))  # Okabe and Ito's, one a mask
 
 Pixels = NDArray[np.uint8]
 
@@ -45,8 +45,12 @@ def _rows(n: int, labels: NDArray[np.integer] | None) -> list[Sequence[int]]:
 
 def _drawn(image: Pixels, masks: Sequence[NDArray[np.bool_]]) -> Pixels:
     """An image as a grid has it, RGB, with outlines."""
-    found = np.ascontiguousarray(cell(image))
-    size = found.shape[1], found.shape[0]
+    longest = max(image.shape[:2])
+    scale = max(1, round(SIDE / longest)) if longest < 2 * SIDE else SIDE / longest
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    plain = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    how = cv2.INTER_NEAREST if scale >= 1 else cv2.INTER_AREA
+    found = np.array(cv2.resize(np.ascontiguousarray(plain), size, interpolation=how), np.uint8)
     for mask, colour in zip(masks, COLOURS, strict=False):
         large = np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.uint8)
         lines, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
