@@ -51,6 +51,10 @@ def chosen(names: Sequence[str]) -> dict[str, type[Logger]]:
     return found
 
 
+class BeginError(ValueError):
+    """A logger cannot begin: nothing has been trained yet."""
+
+
 class Logged:
     """Some loggers as one.
 
@@ -112,7 +116,7 @@ def begin(
 ) -> Logged:
     """Begins the loggers of a run, or goes on with those that it had; run.json keeps their names and keys.
 
-    A ValueError if one cannot begin. `after`, `draw`: as for `Logged`.
+    A BeginError if one cannot begin. `after`, `draw`: as for `Logged`.
     """
     content = run.read()
     kept = content.get("log", {})
@@ -125,7 +129,7 @@ def begin(
         except Exception as error:
             logged.close("failed")
             told = str(error) if isinstance(error, ValueError) else first_line(error)
-            raise ValueError(f"{name} cannot begin: {' '.join(told.split())}; or leave it out of --log") from error
+            raise BeginError(f"{name} cannot begin: {' '.join(told.split())}; or leave it out of --log") from error
         keys[name] = logged.loggers[name].key
         say(f"log: {name}, {logged.loggers[name].place}")
     if kinds or kept:

@@ -207,6 +207,11 @@ def _any_colour(source: Source, rule: Rule) -> bool:
 def _open(source: Path, options: Options) -> Source:
     if not (source.exists() or BRACES.search(str(source))):
         raise ValueError(f"expected {KINDS}, found nothing at {source}")
+    if (name := medmnist.set_of(source)) is not None and options.images is None:
+        raise ValueError(
+            f"expected a set of MedMNIST by its name and the folder of its file, found {source}; "
+            f"type: probekit import {name} {quote(str(source.parent))}"
+        )
     for open_source in SOURCES.values():
         opened = open_source(source, options)
         if opened is not None:
