@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from glob import glob
 from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ class Run:
     def data(self) -> Path:
         """The dataset file that it was trained on; a ValueError if nothing is there."""
         path = Path(self.read()["dataset"]["path"])
-        if not path.exists():
+        if not path.exists() and not glob(str(path)):  # which may be a pattern
             raise ValueError(
                 f"expected the data of {self.name} at {path}, found nothing; if they were moved add --data PATH"
             )

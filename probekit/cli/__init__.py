@@ -16,6 +16,7 @@ if line := warning():
 
 from probekit.cli import images
 from probekit.cli import split
+from probekit.cli import reshard
 from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import exam

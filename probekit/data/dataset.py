@@ -29,7 +29,7 @@ class Dataset(TorchDataset[dict[str, Any]]):
     puts items together as they are. A ValueError if there is no such file or split, or it is damaged.
 
     Args:
-        path: A dataset file (`probekit gen`, `probekit import`).
+        path: A dataset file (`probekit gen`, `probekit import`), a folder of shards or a pattern.
         split: "train", "val" or "test".
 
     Attributes:

@@ -48,8 +48,8 @@ def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, s
     recipe = _recipe(name)
     split = _split(path, split)
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
-    picture = out or path.with_name(f"{path.stem}-views-{name}.png")
-    title = f"{path.stem}, {split}: what {name} is given"
+    picture = out or path.with_name(f"{read_info(path).name}-views-{name}.png")
+    title = f"{read_info(path).name}, {split}: what {name} is given"
     return save(views_figure(images, recipe=recipe, seed=seed, title=title, predict=None), picture)
 
 
@@ -79,7 +79,7 @@ def draw_run(
     check_divisible(size, method.encoder.stride)
     decodes = opened.decodes
     recipe = recipe_of(config.views) if views is None else _recipe(views)
-    stem = f"views-{path.stem}{'' if opened.weights == LAST else f'-{opened.weights}'}"
+    stem = f"views-{read_info(path).name}{'' if opened.weights == LAST else f'-{opened.weights}'}"
     stem += "" if views is None else f"-{views}"
     given = f"what {views or config.method} is given{' and predicts' * decodes}"
 
@@ -94,7 +94,7 @@ def draw_run(
         images,
         recipe=recipe,
         seed=seed,
-        title=f"{run.name}, {opened.after}, on {path.stem}, {split}: {given}",
+        title=f"{run.name}, {opened.after}, on {read_info(path).name}, {split}: {given}",
         predict=predicted if decodes else None,
         size=size,
         stride=method.encoder.stride,

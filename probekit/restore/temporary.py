@@ -39,7 +39,7 @@ def in_a_run(opened: Opened, info: DatasetInfo | None) -> Iterator[OpenedRun]:
     """The encoder in a run folder, imported for a dataset file or for none."""
     data = NO_DATA
     if info is not None:
-        data = {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem}
+        data = {"path": str(info.path), "hash": info.content_hash, "name": info.name}
     classes = [] if info is None else list(info.classes)
     with TemporaryDirectory(prefix="probekit-") as folder:
         model = {**opened.header["spec"], "weights": ""}

@@ -157,7 +157,7 @@ def _record(config: Config, info: DatasetInfo, device: torch.device) -> dict[str
     return {
         "state": "running",
         "config": config.to_dict(),
-        "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem},
+        "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.name},
         "device": describe_device(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),

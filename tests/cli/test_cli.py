@@ -116,7 +116,7 @@ def test_list_for_readers(home: Path) -> None:
 def test_show_describes_and_draws(home: Path) -> None:
     done = typed("show", "data/rect-tri.h5", "--out", "grid.png", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "probekit-dataset/4" in done.stdout
+    assert "probekit-dataset/5" in done.stdout
     assert (home / "grid.png").stat().st_size > 1000
 
 
