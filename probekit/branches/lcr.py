@@ -18,6 +18,7 @@ from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
 from probekit.models.unet import BatchNorm2d
+from probekit.ranks import size
 
 
 class LCR(Branch):
@@ -97,6 +98,11 @@ class LCR(Branch):
         """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""
         if not self.refines:
             return features
+        if self.training and self.normalise == "batch" and size() > 1:
+            raise ValueError(
+                "expected a map of each image by itself where several processes train it, found "
+                f"branch.{self.name}.normalise=batch; type: --set branch.{self.name}.normalise=image"
+            )
         if self.compact is None:
             pooled = weighted_mean(features.map, self.weights(features.map))
         else:
@@ -131,6 +137,8 @@ class LCR(Branch):
         loss = step.loss if step.contrastive is None else step.contrastive
         [gradient] = torch.autograd.grad(loss, feature_map, retain_graph=True)
         cam = rationale(feature_map.detach(), gradient, sign=self.cam_sign, scale=self.cam_scale)
+        if self.cam_scale == "raw":
+            cam = cam / size()  # the gradient is that of the mean over this rank's images; the batch is all ranks'
         return cam.roll(1, dims=0) if self.target == "shuffled" else cam
 
     def raw_map(self, feature_map: Tensor) -> Tensor:

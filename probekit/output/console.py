@@ -151,11 +151,12 @@ def print_json(content: dict[str, Any]) -> None:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
+def stop_on_signals(*, passed_on: bool = False) -> Iterator[list[int]]:
     """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the current step; a second Ctrl-C or SIGTERM stops at once.
 
     A second SIGHUP says nothing new: each line to a terminal that has gone tells of it again, also afterwards. What is
-    ignored stays ignored: `nohup` means that a terminal may go.
+    ignored stays ignored: `nohup` means that a terminal may go. `passed_on`: by torchrun, which may pass on what a
+    cluster has sent to all already, and kills what does not stop: a second one says nothing new, whichever it is.
     """
     stopped: list[int] = []
     asking = (signal.SIGINT, signal.SIGTERM, HANGUP)
@@ -163,7 +164,7 @@ def stop_on_signals() -> Iterator[list[int]]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
-        for name in (signal.SIGINT, signal.SIGTERM):
+        for name in () if passed_on else (signal.SIGINT, signal.SIGTERM):
             if name in kept:
                 signal.signal(name, kept[name])
 
