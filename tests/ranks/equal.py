@@ -12,6 +12,7 @@ from probekit import ranks
 from probekit.config import resolve
 from probekit.data.split import DeviceSplit, Images, StreamedImages, feed
 from probekit.h5 import Split
+from probekit.models import pooling
 from probekit.registry import BRANCHES, METHODS, get
 from probekit.restore.build import build_method
 from probekit.train.evaluate import Monitor
@@ -45,6 +46,7 @@ def trained(cases: Sequence[tuple[tuple[str, ...], dict[str, Any]]]) -> list[dic
     """For each case, names and settings: scalars and gradients of every step; weights and buffers after the last."""
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignment]
+    pooling.DROPOUT = 0.0  # of which each process has its own
     return [_train(names, options) for names, options in cases]
 
 
