@@ -1,15 +1,16 @@
 """What watches a run: a cheap score of frozen features, every so many epochs (ConRec paper, section 2.5)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from probekit.data.split import DeviceSplit, Images
-from probekit.models.encoder import Encoder
+from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import extract, read_shared
 from probekit.probes.cross_validation import kappa as kappa_of
 from probekit.probes.knn import MONITOR_K, MONITOR_T, nearest, vote
@@ -75,6 +76,19 @@ class Scores:
     rank: float | None
 
 
+class Projecting(nn.Module):
+    """An encoder whose embedding is replaced by the projection, `[B, P]`, that the loss compares."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, x: Tensor) -> Features:
+        """Encodes `[B, C, H, W]` and projects."""
+        features: Features = self.encoder(x)
+        return replace(features, pooled=self.head(features.pooled.float()).float())
+
+
 class Monitor:
     """Scores an encoder on the validation part and on the test split.
 
@@ -94,7 +108,7 @@ class Monitor:
         labels = self.train.split.class_labels
         return labels is not None and len(np.unique(labels)) > 1
 
-    def score(self, encoder: Encoder) -> Scores:
+    def score(self, encoder: nn.Module) -> Scores:
         """Scores frozen features; leaves the encoder's mode as it was. Without labels there is the rank alone.
 
         Of several processes each embeds its share, and the first scores.
@@ -135,13 +149,13 @@ class Monitor:
         return None if known is None or seen is None else self.scored(features, labels, seen, known)
 
 
-def embedded(encoder: Encoder, images: Images) -> NDArray[np.float32]:
+def embedded(encoder: nn.Module, images: Images) -> NDArray[np.float32]:
     """`extract`, of several processes each a share of the images."""
     found = read_shared(images, lambda own: torch.from_numpy(extract(encoder, own)))
     return cast(NDArray[np.float32], found.numpy())
 
 
-def _of_labelled(encoder: Encoder, split: DeviceSplit | None) -> NDArray[np.float32] | None:
+def _of_labelled(encoder: nn.Module, split: DeviceSplit | None) -> NDArray[np.float32] | None:
     known = None if split is None else split.split.class_labels
     return None if known is None or split is None else embedded(encoder, split.images)
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -12,41 +12,23 @@ from torch import Tensor, nn
 from probekit import ranks
 from probekit.branches.base import Epoch, active_branches
 from probekit.config import Config
-from probekit.data.split import DeviceSplit, StreamedImages, feed
+from probekit.data.split import DeviceSplit, Images, StreamedImages, feed
 from probekit.device import more_room, told
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, save_encoder
+from probekit.models.encoder import Encoder, Features, save_encoder
 from probekit.models.extract import eval_mode, read_all, read_shared
 from probekit.output.console import stop_on_signals
 from probekit.restore.build import restore_rng, rng_state, save_checkpoint, stream_seed
 from probekit.run import Run
-from probekit.train.evaluate import Monitor
+from probekit.train.evaluate import Monitor, Projecting
 from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
 from probekit.train.pace import READ_AFTER, Pace
+from probekit.train.progress import NonFiniteLossError, Progress
 from probekit.train.step import RecordedStep, build_step, fastest_step
 
 WAITS = 0.1  # of the time, from which waiting for images is worth a line; ours
-
-
-class NonFiniteLossError(ValueError):
-    """The loss became infinite or NaN."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands: all of it goes into the checkpoint.
-
-    `batch`: finished batches of the epoch that is under way; `begun`: what branches found when it began; `best`: best
-    score so far of "best_val" and "best_test".
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    begun: dict[str, float] = field(default_factory=dict)
-    best: dict[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -99,6 +81,14 @@ class Trainer:
     def encoder(self) -> Encoder:
         """What is scored and kept."""
         return cast(Encoder, self.method.get_submodule(self.method.kept))
+
+    @property
+    def monitored(self) -> nn.Module:
+        """What the monitor scores: the encoder, or what the loss compares of it."""
+        if self.config.train.monitored == "embedding":
+            return self.encoder
+        assert self.method.projection is not None  # `build_method` has refused it
+        return Projecting(self.encoder, self.method.projection)
 
     @property
     def step_count(self) -> int:
@@ -155,6 +145,7 @@ class Trainer:
             done=self.progress.epoch,
             of=settings.epochs,
             embed=self._project_all,
+            embed_view=self._project_all,
             read=lambda read: read_shared(
                 images, lambda own: read_all(self.method.encoder, own, read, precision=settings.precision)
             ),
@@ -219,7 +210,7 @@ class Trainer:
         """The scores, and the names of the checkpoints that this is the best epoch for."""
         self._check_weights()  # before the monitor, whose complaint about features would not say what to try
         with told("the embeddings that are scored", self.device, more_room(self.config.train.batch_size)):
-            scores = self.monitor.score(self.encoder)
+            scores = self.monitor.score(self.monitored)
         accuracies = {"val": scores.val, "test": scores.test}
         found = {name: value for name, value in accuracies.items() if value is not None}
         better: dict[str, float] = {}
@@ -311,43 +302,35 @@ class Trainer:
         self.pace.read_at = time.monotonic()
         if not self.buffer:
             return
-        names = self.eager_step.names
-        sums = self.progress.sums
-        if sums and sums.keys() != set(names):  # of a checkpoint that lost some
-            raise ValueError(f"expected sums of {', '.join(names)} in the checkpoint, found {', '.join(sums)}")
         # Not `averaged`: the last bits of a mean would depend on how many steps are read at once.
         table = ranks.gathered(torch.stack(self.buffer)[None]).mean(0)
         first = self.step_count - len(self.buffer)
         self.buffer = []
-        for offset, row in enumerate(table.tolist()):
-            if not all(map(math.isfinite, row)):
-                found = ", ".join(f"{k} {v:g}" for k, v in zip(names, row, strict=True))
-                raise NonFiniteLossError(
-                    f"expected a finite loss, found {found} at step {first + offset + 1}; {self._try()}"
-                )
-            for name, value in zip(names, row, strict=True):
-                sums[name] = sums.get(name, 0.0) + value
+        self.progress.add(self.eager_step.names, table.tolist(), first, self._try())
 
     def _try(self) -> str:
         return f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
 
     @torch.no_grad()
-    def _project_all(self) -> Tensor:
-        """The projections of all images without augmentation, `[N, P]`, in eval mode; as large as views are.
+    def _project_all(self, view: int | None = None) -> Tensor:
+        """The projections of all images, `[N, P]`, in eval mode, without augmentation; as large as views are.
 
-        Float32, of a pass in the run's precision: nothing is measured here.
+        Float32, of a pass in the run's precision: nothing is measured here. `view`: the number of a random view of each
+        image, which is projected in its place; the draws have a stream of their own.
         """
         project = self.method.projection or nn.Identity()
-        size, precision = self.config.views.max_size, self.config.train.precision
-        with eval_mode(self.method):
-            found = read_shared(
-                self.train.images,
-                lambda own: read_all(
-                    self.encoder,
-                    own,
-                    lambda features: project(features.pooled.float()).float(),  # batch by batch: embeddings are longer
-                    max_size=size,
-                    precision=precision,
-                ),
-            )
+        size: int | None = self.config.views.max_size
+        encode: Callable[[Tensor], Features] = self.encoder
+        if view is not None:
+            seed = stream_seed(self.config.seed, "bank", self.progress.epoch, view)
+            generator = torch.Generator(self.device).manual_seed(seed)
+            encode, size = (lambda x: self.encoder(self.eager_step.first_views(x, generator))), None
+
+        def read(images: Images) -> Tensor:
+            # Batch by batch, as embeddings may be longer than projections.
+            projected = lambda features: project(features.pooled.float()).float()  # noqa: E731
+            return read_all(encode, images, projected, max_size=size, precision=self.config.train.precision)
+
+        with eval_mode(self.method):  # each process draws the views of all images, as one would
+            found = read_shared(self.train.images, read) if view is None else read(self.train.images)
         return found.to(self.device)
