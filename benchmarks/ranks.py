@@ -10,10 +10,12 @@ hardly; processor time is beside both.
 
 Counts: what a step of each method at preset paper sends, by number and bytes, counted with torch's group of processes
 that are not there. Rows of images (projections, embeddings for the health numbers) grow with the batch, the rest does
-not depend on it.
+not depend on it. `--plan` computes from these and from the cost model what more GPUs would give.
 """
 
 import argparse
+import json
+import math
 import os
 import tempfile
 import time
@@ -36,6 +38,8 @@ from probekit.methods.base import Method, Step
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method
 from probekit.train import step as step_file
+from probekit.train.cost import step_cost
+from probekit.train.dry_run import KNOWN
 from probekit.train.loop import Trainer
 from probekit.train.plan import unite
 from probekit.train.step import build_step
@@ -44,6 +48,14 @@ from probekit.views.recipes import Views
 CPU = torch.device("cpu")
 METHOD, PROCESSES, BATCH = "simclr", 2, 32
 IMAGES = 8  # a batch whose bytes are counted
+
+# The plan's assumptions: bytes/s of a link, seconds of a small collective, and of each doubling of the links. NVLink 4
+# moves 450 GB/s each way on paper; a 100 Gb cable is that of a whole machine.
+NETWORKS = {"NVLink": (350e9, 15e-6, 2e-6), "100 Gb Ethernet": (10e9, 30e-6, 20e-6)}
+MACHINE = 8  # GPUs
+GPUS = (8, 64, 512)
+PLANNED = (("conrec", 16), ("simclr", 256), ("simclr", 4096), ("byol", 4096), ("swav", 4096), ("barlow-twins", 2048))
+FEW = 2  # images, whose step is mostly launches
 
 
 class Wrapped(nn.Module):
@@ -194,6 +206,45 @@ def counts(names: list[str]) -> dict[str, Any]:
     return found
 
 
+def seconds(method: str, batch: int) -> float:
+    """What the cost model predicts of a step on one H100, bf16, preset paper, 128 px."""
+    options = {"train.batch_size": batch, "train.precision": "bf16"}
+    config = resolve(method, get(METHODS, "method", method), preset="paper", seed=0, options=options)
+    return sum(KNOWN[0].predicted(step_cost(config, channels=1, size=(128, 128)).parts).values())
+
+
+def planned(row: dict[str, Any], batch: int, gpus: int, network: str, ends: tuple[float, float]) -> float:
+    """Seconds of a step: its predicted work, and each collective's latency and bytes, none of it beside the other.
+
+    `ends`: the work of `FEW` images, and of the whole batch; between, it grows evenly.
+    """
+    few, whole = ends
+    work = few + (whole - few) * max(0.0, batch / gpus - FEW) / (batch - FEW)
+    across, latency, hop = NETWORKS[network]
+    links = gpus if network == "NVLink" else -(-gpus // MACHINE)  # those of a machine share its one cable
+    waits = row["collectives"] * (latency + hop * math.log2(max(1, links)))
+    fixed = 2 * (row["gradients"] + row["statistics"] + row["others"]) + batch * row["rows of an image"]
+    return work + waits + (links - 1) / links * fixed / across
+
+
+def plan(counts: dict[str, Any]) -> list[str]:
+    """The table of docs/scale.md: images/s, and what of so many times one GPU's that is."""
+    lines = []
+    for method, batch in PLANNED:
+        ends = seconds(method, FEW), seconds(method, batch)
+        alone = batch / ends[1]
+        for network in NETWORKS:
+            cells = []
+            for gpus in GPUS:
+                if batch % gpus or batch < gpus:
+                    cells.append("-")
+                    continue
+                rate = batch / planned(counts[method], batch, gpus, network, ends)
+                cells.append(f"{rate:,.0f} ({rate / alone:.1f} times, {rate / alone / gpus:.0%})")
+            lines.append(f"| {method}, batch {batch:,} | {network} | {alone:,.0f} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     """Measures, prints, writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -201,9 +252,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--methods", default=",".join(METHODS), help="whose collectives are counted")
+    parser.add_argument("--plan", action="store_true", help="print the plan's table of the counts in --out")
     parser.add_argument("--out", type=Path, default=RESULTS / "ranks-cpu.json")
     args = parser.parse_args()
     load = os.getloadavg()[0]
+    if args.plan:
+        print(*plan(json.loads(args.out.read_text())["counts"]), sep="\n")
+        return
     result = {"load": load, "counts": counts([name for name in args.methods.split(",") if name]), **speed(args)}
     for name, ratio in result["ratios"].items():
         print(f"{name}: {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
