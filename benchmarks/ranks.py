@@ -53,7 +53,7 @@ IMAGES = 8  # a batch whose bytes are counted
 # moves 450 GB/s each way on paper; a 100 Gb cable is that of a whole machine.
 NETWORKS = {"NVLink": (350e9, 15e-6, 2e-6), "100 Gb Ethernet": (10e9, 30e-6, 20e-6)}
 MACHINE = 8  # GPUs
-GPUS = (8, 64, 512)
+GPUS = (2, 8, 64, 512)
 PLANNED = (("conrec", 16), ("simclr", 256), ("simclr", 4096), ("byol", 4096), ("swav", 4096), ("barlow-twins", 2048))
 FEW = 2  # images, whose step is mostly launches
 
@@ -216,15 +216,19 @@ def seconds(method: str, batch: int) -> float:
 def planned(row: dict[str, Any], batch: int, gpus: int, network: str, ends: tuple[float, float]) -> float:
     """Seconds of a step: its predicted work, and each collective's latency and bytes, none of it beside the other.
 
+    Over Ethernet machines of eight GPUs, linked by NVLink inside, share a cable each.
+
     `ends`: the work of `FEW` images, and of the whole batch; between, it grows evenly.
     """
     few, whole = ends
-    work = few + (whole - few) * max(0.0, batch / gpus - FEW) / (batch - FEW)
-    across, latency, hop = NETWORKS[network]
-    links = gpus if network == "NVLink" else -(-gpus // MACHINE)  # those of a machine share its one cable
-    waits = row["collectives"] * (latency + hop * math.log2(max(1, links)))
-    fixed = 2 * (row["gradients"] + row["statistics"] + row["others"]) + batch * row["rows of an image"]
-    return work + waits + (links - 1) / links * fixed / across
+    time = few + (whole - few) * max(0.0, batch / gpus - FEW) / (batch - FEW)
+    given = 2 * (row["gradients"] + row["statistics"] + row["others"]) + batch * row["rows of an image"]
+    machines = 1 if network == "NVLink" else -(-gpus // MACHINE)
+    for name, ends_of in (("NVLink", gpus // machines), (network, machines)):
+        across, latency, hop = NETWORKS[name]
+        if ends_of > 1:
+            time += row["collectives"] * (latency + hop * math.log2(ends_of)) + (1 - 1 / ends_of) * given / across
+    return time
 
 
 def plan(counts: dict[str, Any]) -> list[str]:

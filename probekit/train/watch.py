@@ -87,10 +87,8 @@ def _end(watch: "Watch", error: BaseException) -> None:
 
 def gone(who: str) -> str:
     """The line for a process that has died."""
-    return (
-        f"{who} has ended without a word, and so the others end; to go on from the last checkpoint type: "
-        f"probekit pretrain --resume{typed_again()}"
-    )
+    again = "probekit pretrain --resume" + typed_again()
+    return f"{who} has ended without a word, and so the others end; to go on from the last checkpoint type: {again}"
 
 
 class Watch:
@@ -157,6 +155,7 @@ class Watch:
                     if self.tells():
                         self._say(gone(self._who(rank)))
                     self.end(1)
+                    return
         except RuntimeError:  # torchrun has gone, and the store with it: as if it had asked for a stop
             if not self.over.is_set():
                 os.kill(os.getpid(), signal.SIGTERM)
