@@ -28,6 +28,8 @@ OTHERS: list[Case] = [
     (("swav", "lcr", "xcorr", "contrastive-crop"), {}),
     (("simclr", "xcorr"), {"streamed": True}),
     (("barlow-twins",), {"optimizer.clip": 0.1}),
+    (("simclr", "xcorr"), {"branch.xcorr.stages": "before", "branch.xcorr.bank": "augmented"}),
+    (("simclr", "lcr"), {"branch.lcr.reduction": "sum", "branch.lcr.cam_scale": "raw", "branch.lcr.group": 4}),
 ]
 CASES: list[Case] = [*WITHOUT, *WITH, *CROPS, *OTHERS]
 
