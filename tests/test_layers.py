@@ -16,7 +16,7 @@ ORDER = (  # one level a package, the lowest first
     ("settings", "checked", "locks"),
     ("config", "run", "weights"),
     ("h5",),
-    ("device",),
+    ("device", "ranks"),
     ("output",),
     ("measurement",),
     ("results",),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.config import SIDE, ViewsConfig
+from probekit.ranks import mine
 from probekit.registry import nearest
 from probekit.views.batched import uniforms
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, corruption_of, corruption_shapes
@@ -167,6 +168,16 @@ class Drawn:
     flipped: Tensor
     changes: tuple[tuple[Tensor, ...], ...]
     corruption: tuple[Tensor, ...]
+
+    def mine(self, batch: int) -> "Drawn":
+        """What was drawn for this rank's images of a batch of all ranks'; all of it where there is one."""
+
+        def own(x: Tensor) -> Tensor:
+            return mine(x, len(x) // batch)
+
+        boxes = own(self.boxes.movedim(1, 0)).movedim(0, 1)
+        changes = tuple(tuple(map(own, drawn)) for drawn in self.changes)
+        return Drawn(boxes, own(self.flipped), changes, tuple(map(own, self.corruption)))
 
 
 class ViewMaker(nn.Module):
