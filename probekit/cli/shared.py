@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from probekit import __version__
-from probekit.cli.catalogue import KINDS, glossary
+from probekit.cli.catalogue import KINDS
+from probekit.cli.pages import glossary, pages
 from probekit.output.console import be_quiet, show_tracebacks
 from probekit.output.formats import choose
 from probekit.registry import BRANCHES, METHODS, POOLS, VARIANTS
@@ -137,7 +138,7 @@ def _of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 
 methods_like, branches_like = _of(lambda: METHODS), _of(lambda: (*BRANCHES, *VARIANTS))
-kinds_like, words_like = _of(lambda: KINDS), _of(glossary)
+kinds_like, words_like = _of(lambda: KINDS), _of(lambda: [*pages(), *glossary()])
 
 
 def recipes_like(incomplete: str) -> list[str]:

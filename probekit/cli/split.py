@@ -1,7 +1,7 @@
 """`split`: a dataset file divided anew."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,7 +9,10 @@ from probekit.cli import shared
 from probekit.cli.images import about
 from probekit.output.console import console, errors, print_json
 
-Share = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of what is divided.")
+
+def _share(split: str) -> Any:
+    told = f"Share of the images that become {split}, of each class; at least one of each."
+    return typer.Option(min=0, max=0.9, callback=shared.finite, help=told)
 
 
 @shared.command(
@@ -20,8 +23,8 @@ Share = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified sh
 )
 def split(
     file: Annotated[Path, typer.Argument(metavar="DATA", help="A dataset.", autocompletion=shared.datasets_like)],
-    val_fraction: Annotated[float, Share] = 0.0,
-    test_fraction: Annotated[float, Share] = 0.0,
+    val_fraction: Annotated[float, _share("val")] = 0.0,
+    test_fraction: Annotated[float, _share("test")] = 0.0,
     group: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Never divide what has one value of this factor; or duplicates."),

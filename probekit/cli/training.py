@@ -53,6 +53,10 @@ StopOnCollapse = Annotated[bool, typer.Option("--fail-on-collapse", help="Stop w
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Train nothing; say what would run, and what it takes here and elsewhere.")
 ]
+GPUs = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Share each batch among N GPUs, or with --device cpu N processes."),
+]
 RunMade = Annotated[
     str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=shared.OUTPUT)
 ]
@@ -64,6 +68,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or wi
     "probekit pretrain conrec --dry-run",
     "probekit pretrain moco-v2 --branch lcr --data data/rect-tri.h5 --epochs 100",
     "probekit pretrain --resume --name conrec-rect-tri --epochs 200",
+    "probekit pretrain swav --gpus 4",
 )
 def pretrain(
     method: Method = None,
@@ -80,6 +85,7 @@ def pretrain(
     config: ConfigFile = None,
     settings: shared.Set = (),  # type: ignore[assignment]
     device: shared.Device = "auto",
+    gpus: GPUs = None,
     deterministic: Deterministic = False,
     fail_on_collapse: StopOnCollapse = False,
     log: Log = None,
@@ -94,8 +100,14 @@ def pretrain(
     from probekit.cli.overview import about
     from probekit.h5 import read_info
     from probekit.output.hints import after_pretraining
+    from probekit.train.launch import is_started, launch
     from probekit.train.start import run_dry, run_pretrain, run_resume
 
+    if dry_run and ((gpus or 1) > 1 or is_started()):
+        raise ValueError("expected --dry-run for one process, whose step it counts, found several; leave --gpus out")
+    if gpus is not None and gpus > 1 and not is_started():
+        launch(gpus, device)
+        return
     typed = {
         "train.epochs": epochs,
         "train.batch_size": batch_size,

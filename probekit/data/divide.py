@@ -172,7 +172,8 @@ def _divided(info: DatasetInfo, pool: _Pool, division: Division) -> Rows:
             keys = [f"{pool.places[k][0]}/{pool.places[k][1]}" for k in stays]
             groups = None if pool.groups is None else [pool.groups[k] for k in stays]
             labels = [pool.labels[k] for k in stays]
-            goes = pick(keys, labels, groups, name, fraction, division.seed, pool.classes)
+            needed = not (division.val_fraction and division.test_fraction)
+            goes = pick(keys, labels, groups, name, fraction, division.seed, pool.classes, needed=needed)
             chosen[name] = [k for k, gone in zip(stays, goes, strict=True) if gone]
             stays = [k for k, gone in zip(stays, goes, strict=True) if not gone]
     chosen["train"] = stays

@@ -27,7 +27,8 @@ from probekit.methods.losses import nt_xent
 from probekit.models.encoder import Encoder
 from probekit.models.heads import ProjectionHead
 from probekit.models.unet import UNetDecoder
-from probekit.views.recipes import Views
+from probekit.ranks import gathered
+from probekit.views.recipes import VIEWS, Views
 
 
 class ConRec(Method):
@@ -85,7 +86,7 @@ class ConRec(Method):
         contrastive = projections = None
         if self.head is not None:
             projections = self.head(features.pooled)
-            contrastive = nt_xent(projections, temperature=self.temperature)
+            contrastive = nt_xent(gathered(projections, VIEWS), temperature=self.temperature)
             logs["contrastive"] = contrastive.detach()
             losses.append(self.contrastive * contrastive)
         if self.decoder is not None:

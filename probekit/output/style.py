@@ -67,5 +67,5 @@ STYLE: dict[Any, Any] = {
 
 
 def without_path(name: str) -> str:
-    """An encoder's name without the folders of its file: "file:/somewhere/a.safetensors" is file:a.safetensors."""
-    return re.sub(r"(?<=:)\S*/(?=\S)", "", name)
+    """An encoder's name without the folders of its file: "file:/somewhere/a.safetensors" is a.safetensors."""
+    return re.sub(r"(?<=:)\S*/(?=\S)", "", name).removeprefix("file:")

@@ -22,7 +22,7 @@ from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.views.crops import Placement
-from probekit.views.recipes import RECIPES, Views, make_views
+from probekit.views.recipes import Recipe, Views, make_views, recipe_named, recipe_of
 from probekit.weights import LAST
 
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -78,7 +78,7 @@ def draw_run(
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
     decodes = opened.decodes
-    recipe = config.views.recipe if views is None else _recipe(views)
+    recipe = recipe_of(config.views) if views is None else _recipe(views)
     stem = f"views-{read_info(path).name}{'' if opened.weights == LAST else f'-{opened.weights}'}"
     stem += "" if views is None else f"-{views}"
     given = f"what {views or config.method} is given{' and predicts' * decodes}"
@@ -111,15 +111,14 @@ def _split(path: Path, asked: str | None) -> str:
     return asked or info.first.name
 
 
-def _recipe(method: str) -> str:
-    recipe: str = get(METHODS, "method", method).recipe
-    return recipe
+def _recipe(method: str) -> Recipe:
+    return recipe_named(get(METHODS, "method", method).recipe)
 
 
 def views_figure(
     images: Tensor,
     *,
-    recipe: str,
+    recipe: str | Recipe,
     seed: int,
     title: str,
     predict: Predict | None,
@@ -135,6 +134,7 @@ def views_figure(
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
+        recipe: One of `views.recipes.RECIPES`, or its name.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
         stride: The encoder's, as in `make_views`.
@@ -144,7 +144,7 @@ def views_figure(
     generator = torch.Generator(images.device).manual_seed(seed)
     views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
     boxes, groups = list[tuple[str, Tensor]](), list[Group]()
-    if RECIPES[recipe].corrupt:
+    if recipe_named(recipe).corrupt:
         boxes = [(FRAMES[0], views.boxes[0])]
         groups = [_group("target", views, [("", views.targets[0])], FRAMES)]
         groups += [Group(name, columns, []) for name, columns in _corrupted(views.targets[0], generator, predict)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 from probekit.h5 import DatasetInfo
 from probekit.models.encoder import save_encoder
@@ -22,6 +22,12 @@ class OpenedCopy(OpenedRun):
         super().__init__(run, LAST, origin.device, found, stamp=stamp_of(run.encoder), seed=origin.seed)
         self.origin = origin
         self.encoder, self.weights = origin.encoder, origin.weights  # pooled and read at its layer already
+
+    def at(self, layer: str) -> Self:
+        """As of any encoder; its random weights are read there, too."""
+        found = super().at(layer)
+        found.origin = self.origin.at(layer)
+        return found
 
     def random(self, seed: int) -> OpenedRun:
         """As of the origin, in the same folder."""

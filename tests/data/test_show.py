@@ -155,7 +155,7 @@ def test_names_that_want_to_break_it(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")  # letters that the font lacks
         figure.draw_without_rendering()
         box = figure.axes[0].get_window_extent()
-        drawn = [text.get_window_extent() for text in figure.axes[0].texts if text.get_ha() == "right"]
+        drawn = [text.get_window_extent() for text in figure.axes[0].texts if text.get_horizontalalignment() == "right"]
     assert all(each.x1 <= box.x0 for each in drawn), "no name covers an image"
     assert all(each.x0 >= 0 for each in drawn)
 
@@ -173,7 +173,7 @@ def test_the_scale_bar_is_as_long_as_it_says(tmp_path: Path) -> None:
     for side, px in ((32, 8), (64, 16), (700, 128)):
         figure = grid_figure(plain(tmp_path / "a.h5", noise((3, side, side))))
         (bar,), (text,) = figure.axes[0].lines, [t for t in figure.axes[0].texts if t.get_text().endswith(" px")]
-        ends = bar.get_xdata()
+        ends = np.asarray(bar.get_xdata())
         assert text.get_text() == f"{px} px"
         assert (ends[1] - ends[0]) / (1 - 2 * GAP) == pytest.approx(px / side)
 

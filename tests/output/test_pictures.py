@@ -106,7 +106,7 @@ def test_edges_are_the_sides_between_inside_and_outside(mask: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("file:/somewhere/a.safetensors last", "file:a.safetensors last"),
+        ("file:/somewhere/a.safetensors last", "a.safetensors last"),
         ("hf:some/where/vit", "hf:vit"),
         ("py:module:function", "py:module:function"),
         ("cat/dog", "cat/dog"),
