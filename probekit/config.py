@@ -74,10 +74,20 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewsConfig:
-    """`recipe`: a name in `views.recipes.RECIPES`; `max_size`: views of larger images have this many pixels."""
+    """How views are made.
+
+    `recipe`: a name in `views.recipes.RECIPES`; `max_size`: views of larger images have this many pixels; `jitter`:
+    what multiplies the recipe's strength of brightness, contrast, saturation and hue; the others: odds of a corruption,
+    which multiply its share in the recipe, and of which 0 leaves it out (`views.corrupt`).
+    """
 
     recipe: str
     max_size: Pixels
+    jitter: Number
+    pixel_shuffling: Number
+    intensity: Number
+    in_painting: Number
+    out_painting: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +118,10 @@ class TrainConfig:
 
     `batch_size` in images (each gives two views); `precision` "auto": what suits the device; `keep_every`: epochs from
     one encoder that is kept for good to the next, 0 for none; `monitor`: what scores the encoder meanwhile
-    (`probekit.train.evaluate`); `record` "auto": on a GPU the step is a CUDA graph where
-    it can be one, "off": it is launched one kernel at a time; `compile`: what of it goes through torch.compile there,
-    "encoder" is views and networks; `deterministic`: whether a GPU is to give the same bits for the same input
-    (docs/protocols.md).
+    (`probekit.train.evaluate`); `monitored`: by its embedding, or by the projection that the loss compares; `record`
+    "auto": on a GPU the step is a CUDA graph where it can be one, "off": it is launched one kernel at a time;
+    `compile`: what of it goes through torch.compile there, "encoder" is views and networks; `deterministic`: whether a
+    GPU is to give the same bits for the same input (docs/protocols.md).
     """
 
     epochs: Count
@@ -119,6 +129,7 @@ class TrainConfig:
     eval_every: Count
     keep_every: Whole
     monitor: Literal["linear", "knn", "kappa"]
+    monitored: Literal["embedding", "projection"]
     precision: Literal["auto", "fp32", "bf16"]
     record: Literal["auto", "off"]
     compile: Literal["views", "encoder", "off"]

@@ -1,16 +1,16 @@
 """What is audited: a recipe by its name or by that of a method, with the settings that decide its views."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from probekit.config import ViewsConfig, resolve
 from probekit.registry import METHODS, get, nearest
 from probekit.settings import parse_overrides
-from probekit.views.recipes import RECIPES, Recipe
+from probekit.views.recipes import RECIPES, Recipe, recipe_of
 
 ALL = "all"
 CARRIER = "simclr"  # whose settings those recipes have that are no method's; none of them concerns views
-OF_VIEWS = ("views.recipe", "views.max_size", "data.max_size")
+OF_VIEWS = (*(f"views.{field.name}" for field in fields(ViewsConfig)), "data.max_size")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Chosen:
     @property
     def recipe(self) -> Recipe:
         """How its views are made."""
-        return RECIPES[self.views.recipe]
+        return recipe_of(self.views)
 
 
 def chosen(name: str, *, preset: str, settings: Sequence[str]) -> list[Chosen]:

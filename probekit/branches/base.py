@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -34,6 +35,8 @@ class Epoch:
             the encoder that is trained, in eval mode, without augmentation and at the images' own size.
         size: (height, width) of the images, in pixels.
         labels: int64 `[N]`, to report on and never to learn from; None where there are none.
+        embed_view: Gives the projections of a random view of each image, `[N, P]`, made as the recipe's first is and
+            not corrupted; epoch and number say which.
     """
 
     done: int
@@ -43,6 +46,7 @@ class Epoch:
     size: tuple[int, int]
     labels: Tensor | None = None
     say: Callable[[str], None] = lambda line: None
+    embed_view: Callable[[int], Tensor] | None = None
 
 
 class Branch(AddOn):
@@ -212,8 +216,9 @@ def begin_on_noise(
     """
     noise = torch.rand(images, NOISE, 2, 2, generator=torch.Generator().manual_seed(0)).to(device)
     features = Features([], noise, noise.mean((2, 3)), None)
+    begun = partial(Epoch, of=epochs, embed=lambda: features.pooled, read=lambda read: read(features), size=size)
     for branch in active_branches(method):
         for done in range(epochs):
-            branch.begin_epoch(Epoch(done, epochs, lambda: features.pooled, lambda read: read(features), size))
+            branch.begin_epoch(begun(done, embed_view=lambda view: features.pooled))
             if not branch.resting:
                 break

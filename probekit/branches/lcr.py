@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.branches.base import Branch
-from probekit.config import Count, Number, Positive
+from probekit.config import Count, Number, Positive, Whole
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
@@ -24,15 +24,17 @@ class LCR(Branch):
     """Learning common rationale.
 
     Args:
-        weight: Weight of the divergence, a mean over images. .32 is the authors' .01 times their 32 images a GPU, of
+        weight: Weight of the divergence. .32 of a mean over images is the authors' .01 times their 32 images a GPU, of
             which the code takes the sum.
+        reduction: The divergence's "mean" over images, or its "sum" over a group, averaged over groups.
+        group: Images of a group, as of one of several GPUs; 0 is the whole batch. Only "sum" and "raw" depend on it.
         k: Filters.
         head: What makes the map: "maxout" of the filters, "linear" (one filter), "mlp" (k channels, ReLU, one).
         norm: Batch norm and ReLU after the filters (code; the paper has neither).
         temperature: Temperature of the two softmaxes over cells.
         kl: The divergence, KL(target || branch) as in the code, or KL(branch || target) as in eq. 6.
         cam_sign: What marks a cell: that scaling it up raises the loss ("loss", eq. 3 and code), or lowers it.
-        cam_scale: The gradient of each image's own loss, of the batch's mean ("raw", code), or divided by the image's
+        cam_scale: The gradient of each image's own loss, of the group's mean ("raw", code), or divided by the image's
             largest value.
         target: "cam", or a control: "uniform", or "shuffled" among the images.
         cut: Whether the filters' gradient stops at the map.
@@ -53,6 +55,8 @@ class LCR(Branch):
         encoder: Encoder,
         *,
         weight: Number = 0.32,  # code, see above
+        reduction: Literal["mean", "sum"] = "mean",  # ours; code: "sum"
+        group: Whole = 0,  # ours; code: 32
         k: Count = 32,  # paper, figure 4
         head: Literal["maxout", "mlp", "linear"] = "maxout",
         norm: bool = False,
@@ -67,6 +71,7 @@ class LCR(Branch):
         train_pool: Literal["encoder", "branch", "bilinear"] = "encoder",
     ) -> None:
         super().__init__(weight=weight)
+        self.reduction, self.group = reduction, group
         self.temperature, self.kl, self.cut = temperature, kl, cut
         self.cam_sign, self.cam_scale, self.target = cam_sign, cam_scale, target
         self.normalise, self.attention, self.train_pool = normalise, attention, train_pool
@@ -104,10 +109,10 @@ class LCR(Branch):
         return Features(features.stages, features.map, pooled.float(), features.weights)
 
     def loss(self, step: Step) -> Tensor:
-        """The divergence, a mean over images.
+        """The divergence.
 
-        Logs: `kl`; `target to even`, the divergence in nats of the target's softmax from an even one (near 0 the fit
-        only flattens the map); `no target`, the share of images whose target is all 0.
+        Logs: `kl`, its mean over images; `target to even`, the divergence in nats of the target's softmax from an even
+        one (near 0 the fit only flattens the map); `no target`, the share of images whose target is all 0.
         """
         feature_map = step.features.map
         with torch.autocast(feature_map.device.type, enabled=False):
@@ -121,7 +126,7 @@ class LCR(Branch):
             divergence = F.kl_div(q, p, log_target=True, reduction="batchmean")
         none = (target.flatten(1).amax(1) == 0).float().mean()
         self.logs = {"kl": divergence.detach(), "target to even": to_even, "no target": none}
-        return divergence
+        return divergence * (self.group or len(p)) if self.reduction == "sum" else divergence
 
     def _target(self, step: Step) -> Tensor:
         """What the map is fitted to, `[n, h, w]`, at least 0, without a gradient."""
@@ -131,6 +136,8 @@ class LCR(Branch):
         loss = step.loss if step.contrastive is None else step.contrastive
         [gradient] = torch.autograd.grad(loss, feature_map, retain_graph=True)
         cam = rationale(feature_map.detach(), gradient, sign=self.cam_sign, scale=self.cam_scale)
+        if self.cam_scale == "raw" and self.group:
+            cam = cam * (len(cam) / self.group)
         return cam.roll(1, dims=0) if self.target == "shuffled" else cam
 
     def raw_map(self, feature_map: Tensor) -> Tensor:

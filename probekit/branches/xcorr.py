@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.branches.base import Branch, Epoch, put, take_over
+from probekit.branches.last_block import LastBlock
 from probekit.branches.spherical_kmeans import spherical_kmeans
 from probekit.config import Count, Number, Positive, Whole
 from probekit.methods.base import Rate, Step, fit
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
+from probekit.views.recipes import VIEWS
 
 Mask = Literal["cosine", "dot_over_c", "minmax", "uniform"]
 
@@ -56,14 +58,18 @@ class XCorr(Branch):
     Args:
         mu: Weight of the distance between attention and correlation mask; 0 leaves it out.
         cls: Weight of the classification; 0 leaves it out.
+        bank: What is clustered: the projection of each "plain" image, or the mean direction of those of two "augmented"
+            views.
         positives: How many for each image; with replacement, other images wherever a cluster has some.
         temperature: Temperature of the classifier's softmax.
         mask: What the attention is fitted to, see `correlation_mask`.
-        scale: What multiplies the features: the attention's "sigmoid", or "minmax", which stretches that to 0 to 1 in
+        sigmoid: Whether the attention ends with a sigmoid.
+        scale: What multiplies the features: the "attention", or "minmax", which stretches that to 0 to 1 in
             each image.
         sampling: Positives of the same "cluster", or a control, "random" images.
         start: Epochs without the branch, at the beginning.
-        stages: The "last" feature map, or "multi": the last three, bilinear at the finest one's size.
+        stages: f is the "last" feature map; or "multi", the last three, bilinear at the finest one's size; or "before",
+            what the last block gets, which then maps the masked features on (`probekit.branches.last_block`).
         cosine: Whether the classifier compares directions, in place of products.
         lr_share: Learning rate of attention and classifier, as a share of the run's.
     """
@@ -85,22 +91,26 @@ class XCorr(Branch):
         mu: Number = 0.05,  # paper, supplement, section 1.2
         cls: Number = 0.1,  # paper, supplement, section 1.2
         clusters: Count = 3000,  # paper, supplement, section 1.2: for the 1000 classes of ImageNet
+        bank: Literal["plain", "augmented"] = "plain",  # ours; the paper has transforms, and room for two embeddings
         positives: Count = 2,  # ours; the paper does not say
         temperature: Positive = 0.05,  # paper, supplement, section 1.2
         mask: Mask = "cosine",  # ours: the printed form has no bound, and the attention stays below 1
-        scale: Literal["sigmoid", "minmax"] = "sigmoid",  # ours: the paper's "normalized attention" is either
+        sigmoid: bool = True,  # paper, supplement, section 1.1; its section 2 has none
+        scale: Literal["attention", "minmax"] = "attention",  # ours: the paper's "normalized attention" is either
         sampling: Literal["cluster", "random"] = "cluster",
         iterations: Count = 10,  # DeepCluster-v2, official code
         start: Whole = 0,
-        stages: Literal["last", "multi"] = "last",
+        stages: Literal["last", "multi", "before"] = "last",
         cosine: bool = False,
         lr_share: Positive = 0.03 / 3.6,  # paper, supplement, section 1.2: .03 beside 3.6
     ) -> None:
         super().__init__(weight=weight)
-        self.mu, self.cls, self.temperature, self.mask, self.scale = mu, cls, temperature, mask, scale
+        self.mu, self.cls, self.temperature, self.mask = mu, cls, temperature, mask
+        self.sigmoid, self.scale, self.bank = sigmoid, scale, bank
         self.positives, self.sampling, self.iterations, self.start = positives, sampling, iterations, start
         self.stages, self.cosine, self.lr_share = (MULTI if stages == "multi" else 1), cosine, lr_share
-        self.pools = self.stages == 1
+        self.before = LastBlock(encoder, wanted=lambda: not self.resting) if stages == "before" else None
+        self.pools = stages == "last"
         dim = sum(encoder.widths[-self.stages :])
         self.attention = nn.Conv2d(dim, 1, 1)
         self.classifier = nn.Linear(dim, clusters, bias=False)
@@ -137,7 +147,7 @@ class XCorr(Branch):
         """Clusters the bank anew, from where the last centroids stood."""
         if epoch.done < self.start:
             return {}
-        z = F.normalize(epoch.embed().float(), dim=1)
+        z = self.embedded(epoch)
         if len(self.centroids):
             begin = self.centroids
         else:
@@ -159,6 +169,14 @@ class XCorr(Branch):
         self.members.sort(self.labels, clusters=len(self.centroids))
         return numbers
 
+    def embedded(self, epoch: Epoch) -> Tensor:
+        """The bank, unit vectors `[N, P]`."""
+        if self.bank == "plain":
+            return F.normalize(epoch.embed().float(), dim=1)
+        assert epoch.embed_view is not None
+        views = [F.normalize(epoch.embed_view(number).float(), dim=1) for number in range(VIEWS)]
+        return F.normalize(torch.stack(views).mean(0), dim=1)
+
     def companions(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Positives of a batch, `[P * B]`; the first of every image, then the second."""
         u = torch.rand(self.positives, len(index), generator=generator, device=index.device)
@@ -175,14 +193,18 @@ class XCorr(Branch):
         """
         names = ("mu", "cls", "accuracy", "mask", "mask deviation", "attention", "attention deviation", "agreement")
         batch = len(self.index) // (1 + self.positives)
-        source = self.joined(step.features)[:batch]
-        others = self.joined(step.companions[self.name])
+        if self.before is None:
+            source, others = self.joined(step.features)[:batch], self.joined(step.companions[self.name])
+        else:
+            first, *_, others = self.before.taken()
+            source = first[:batch]
         with torch.autocast(source.device.type, enabled=False):
             features = torch.cat([source, others]).float()
             beta = self.attend(features)
             mu = correlation_mask(source, others, mask=self.mask)
             distance = (beta[:batch] - mu).square().mean()
-            logits = self.classify((features * self.scaled(beta)[:, None]).mean((2, 3)))
+            explained = features * self.scaled(beta)[:, None]
+            logits = self.classify((explained if self.before is None else self.before.map(explained)).mean((2, 3)))
             target = self.labels[self.index]
             classification = F.cross_entropy(logits / self.temperature, target)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
@@ -202,12 +224,12 @@ class XCorr(Branch):
         return torch.cat([F.interpolate(m.float(), size, mode="bilinear", align_corners=False) for m in maps], dim=1)
 
     def attend(self, feature_map: Tensor) -> Tensor:
-        """beta, `[n, h, w]` in (0, 1), of `[n, D, h, w]`."""
-        beta: Tensor = self.attention(F.relu(feature_map)).sigmoid().squeeze(1)
-        return beta
+        """beta, `[n, h, w]`, with the sigmoid in (0, 1), of `[n, D, h, w]`."""
+        beta: Tensor = self.attention(F.relu(feature_map)).squeeze(1)
+        return beta.sigmoid() if self.sigmoid else beta
 
     def scaled(self, beta: Tensor) -> Tensor:
-        """What multiplies the features, `[n, h, w]` in [0, 1]."""
+        """What multiplies the features, `[n, h, w]`; in [0, 1] but for an attention without sigmoid."""
         return stretched(beta) if self.scale == "minmax" else beta
 
     def classify(self, pooled: Tensor) -> Tensor:
@@ -218,8 +240,8 @@ class XCorr(Branch):
         return scores
 
     def maps(self, features: Features) -> Tensor | None:
-        """What multiplies the features; None for the multi-stage variant, whose maps are not the encoder's."""
-        if self.stages > 1:
+        """What multiplies the features; None where f is not the encoder's map."""
+        if not self.pools:
             return None
         with torch.autocast(features.map.device.type, enabled=False):
             return self.scaled(self.attend(features.map.float()))

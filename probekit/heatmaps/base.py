@@ -19,6 +19,7 @@ from probekit.models.inputs import Input
 from probekit.models.self_attention import Attended
 from probekit.probes.linear import LinearProbe, Space
 from probekit.registry import BY_HEAD, MAPS, get, map_named
+from probekit.views.recipes import RECIPES, Recipe
 
 Projection = Callable[[Tensor], Tensor]
 BATCH = 32  # images encoded at a time: bounds the memory of input gradients; on a CPU the fastest, measured
@@ -62,7 +63,7 @@ class Context:
     project: Projection | None = None  # the head that the contrastive loss compares, `[B, D] -> [B, P]`
     negatives: Tensor | None = None  # `[M, P]`, projections of other images; None for maps that take none
     temperature: float = 0.5  # ConRec paper, section 2.4
-    recipe: str = "simclr"  # views that the method was trained on
+    recipe: Recipe = RECIPES["simclr"]  # views that the method was trained on
     view_size: tuple[int, int] | None = None  # (h, w) of those views; None is the images' own
     draws: int = 8  # views of each image, even; ours: halves the sd that 2 leave
     window: int = 16  # px that occlusion hides; ours: about a corner of the paper's shapes at 128 px

@@ -31,6 +31,7 @@ from probekit.probes.protocol import Part, fit_label
 from probekit.restore.draw import draw_run
 from probekit.restore.opened import Opened, OpenedRun
 from probekit.results import stem_of, write_result
+from probekit.views.recipes import recipe_of
 from probekit.weights import LAST
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
@@ -66,7 +67,7 @@ class Subjects:
         self.groups = split.factors.get("pair_id")
         if opened.config is not None:
             views = opened.config.views
-            context = replace(context, recipe=views.recipe, view_size=shrunk(images, views.max_size))
+            context = replace(context, recipe=recipe_of(views), view_size=shrunk(images, views.max_size))
         self.context = context
         bank = np.sort(np.random.default_rng(context.seed).permutation(len(images))[:NEGATIVES])
         self.bank = images[torch.from_numpy(bank).to(images.device)]

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from probekit.checked import Meta
 from probekit.config import Count, Part, Positive, Several, Whole
 from probekit.methods.base import Step, fit, fit_queue
 from probekit.methods.losses import info_nce
@@ -29,6 +30,7 @@ class MoCoV2(MomentumMethod):
         temperature: tau.
         queue: Older keys K, the negatives; they need not be a multiple of the batch. With 0 the negatives are the
             batch's other keys.
+        layers: Of the projector; the last of three is followed by batch norm without scale and shift.
         group: Images of a key's group; a batch is shared out evenly, so about so many.
         keep: The encoder that is kept, "online" or "target".
     """
@@ -46,12 +48,14 @@ class MoCoV2(MomentumMethod):
         queue: Whole = 65_536,  # official code
         hidden: Count = 2048,  # official code
         projection_dim: Several = 128,  # official code
+        layers: Annotated[int, Meta(ge=2, le=3)] = 2,  # official code, and LCR's; LCR, section 4.1: 3
         group: Count = 32,  # official code: 256 images on 8 GPUs
         keep: Keep = "online",  # official code
     ) -> None:
         super().__init__(encoder, momentum=momentum, final_momentum=momentum, keep=keep)
         self.temperature, self.group = temperature, group
-        self.projector = MLP(encoder.dim, hidden, projection_dim, norm=False)
+        widths = (encoder.dim, *[hidden] * (layers - 1), projection_dim)
+        self.projector = MLP(*widths, norm=False, last="batch norm" if layers == 3 else "linear")
         self.queue = FeatureQueue(queue, projection_dim) if queue else None
         self.keys = torch.empty(0)
         self.make_target()

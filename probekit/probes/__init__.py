@@ -26,6 +26,7 @@ MONITORS = {  # of `train.monitor`: what is scored while an encoder is trained
     "knn": "accuracy of 200 weighted nearest neighbours in train by cosine, T = 0.1",
     "kappa": "quadratic-weighted kappa of a linear probe on the frozen encoder under protocol fixed",
 }
+MONITORED = {"embedding": "", "projection": ", of the projection that the loss compares"}  # by `train.monitored`
 SIGNED = ("kappa",)  # of these monitors: in [-1, 1], and no share of the images
 
 FOLDS = 5  # ConRec paper, section 4.2

@@ -10,7 +10,7 @@ from generators import certificates
 from probekit.measurement import Measurement, Result, measurement, measurements
 from probekit.output import document as doc
 from probekit.output.charts import draw_lines, draw_losses
-from probekit.probes import MONITORS, SIGNED
+from probekit.probes import MONITORED, MONITORS, SIGNED
 from probekit.reports.compare import with_branches
 from probekit.reports.comparison import comparison_chapter
 from probekit.results import picture_of
@@ -211,10 +211,11 @@ def _monitored(
     scored: Sequence[Mapping[str, float]], key: str, source: Path, train: Mapping[str, Any]
 ) -> list[doc.Block]:
     monitor = train.get("monitor", "linear")
+    what = MONITORS.get(monitor, monitor) + MONITORED[train.get("monitored", "embedding")]
     how = (
-        f"From {source}: {MONITORS.get(monitor, monitor)}, every {train['eval_every']} epochs and after the "
-        "last. val: on the validation part of train; test: on the test split, for the eye only, except that it chooses "
-        "the checkpoint best_test. No intervals."
+        f"From {source}: {what}, every {train['eval_every']} epochs and after the last. val: on the validation "
+        "part of train; test: on the test split, for the eye only, except that it chooses the checkpoint best_test. "
+        "No intervals."
     )
     series = [
         (name, [line["epoch"] for line in scored if name in line], [line[name] for line in scored if name in line])

@@ -7,7 +7,7 @@ from typing import Any
 from probekit.measurement import measurement, score_cell, score_title
 from probekit.output import document as doc
 from probekit.output.charts import draw_bars, draw_differences, draw_lines
-from probekit.probes import MONITORS, PROTOCOLS, SIGNED
+from probekit.probes import MONITORED, MONITORS, PROTOCOLS, SIGNED
 from probekit.statistics import BOOTSTRAP_SEED, DRAWS, LEVEL, MIN_FLIPS, MIN_PAIRS
 
 MOST_PAIRS = 15  # differences in a chart, and in a table that is not folded
@@ -207,19 +207,21 @@ def _seed_pair(pair: Mapping[str, Any]) -> list[doc.Cell]:
 def _curves(runs: Sequence[Mapping[str, Any]]) -> list[doc.Block]:
     """The monitor's scores in one chart, of all runs with the first one's monitor."""
     series = []
-    kinds = [run["config"]["train"].get("monitor", "linear") for run in runs]
+    trained = [run["config"]["train"] for run in runs]
+    kinds = [(train.get("monitor", "linear"), train.get("monitored", "embedding")) for train in trained]
     for run, kind in zip(runs, kinds, strict=True):
         scored = [line for line in run["metrics"] if "val" in line]
         if scored and kind == kinds[0]:
             series.append((run["name"], [line["epoch"] for line in scored], [line["val"] for line in scored]))
     if len(series) < 2:
         return []
+    monitor, monitored = kinds[0]
     told = "" if len(series) <= MOST_LINES else f" The first {MOST_LINES} of {len(series)} runs are drawn."
     how = (
-        f"From each run's metrics.jsonl: {MONITORS.get(kinds[0], kinds[0])}, on the validation part of train, which is "
-        f"not the same for runs on other data or with other seeds. No intervals.{told}"
+        f"From each run's metrics.jsonl: {MONITORS.get(monitor, monitor)}{MONITORED[monitored]}, on the validation "
+        f"part of train, which is not the same for runs on other data or with other seeds. No intervals.{told}"
     )
-    percents = kinds[0] not in SIGNED
-    y = f"validation, {'%' if percents else kinds[0]}"
+    percents = monitor not in SIGNED
+    y = f"validation, {'%' if percents else monitor}"
     draw = partial(draw_lines, series[:MOST_LINES], x="epoch", y=y, percents=percents, marker="o")
     return [doc.Chart("compare-curves", "The monitor while they trained", how, draw)]

@@ -101,6 +101,11 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
             # Numbers of their own: with a branch the method begins as without it.
             torch.manual_seed(stream_seed(config.seed, "branch", name))
             attach(method, get(BRANCHES, "branch", name)(encoder, **settings))
+    if config.train.monitored == "projection" and method.projection is None:
+        raise ValueError(
+            f"expected a method with a projection head for train.monitored=projection, found {config.method}; "
+            "type: --set train.monitored=embedding"
+        )
     return method
 
 

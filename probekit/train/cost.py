@@ -22,7 +22,7 @@ from probekit.restore.build import build_method
 from probekit.train.health import batch_health, projection_health
 from probekit.train.optim import Layerwise
 from probekit.train.step import build_step, clip_each
-from probekit.views.recipes import RECIPES, Recipe, ViewMaker, Views, size_of
+from probekit.views.recipes import Recipe, ViewMaker, Views, recipe_of, size_of
 
 # Of a step. The model: its convolutions and matrix products, and all else in its modules (normalisation, activations,
 # casts, upsampling). The rest is ours.
@@ -186,7 +186,7 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int], classes: 
     optimizers cannot be traced everywhere: what they read and write follows from their state. `config`: the settings;
     precision "auto" counts as "fp32"; `size`: (h, w) of the views, and of the images.
     """
-    batch, recipe = config.train.batch_size, RECIPES[config.views.recipe]
+    batch, recipe = config.train.batch_size, recipe_of(config.views)
     with torch.device("meta"):  # where a backbone may read its own numbers, as it may not among fake tensors
         method = build_method(config, channels=channels, classes=classes).train()
         stride = method.encoder.stride

@@ -22,7 +22,7 @@ from probekit.train.cost import Counted, StepCost, step_cost
 from probekit.train.live import clock
 from probekit.train.plan import Planned, announce, plan, smaller_batch
 from probekit.train.step import WARM_UP, TrainingStep, build_step, fastest_step
-from probekit.views.recipes import RECIPES, size_of
+from probekit.views.recipes import recipe_of, size_of
 
 BYTES = {"fp32": 4, "bf16": 2}
 
@@ -136,7 +136,7 @@ def predicted_hours(
 
 def _views(planned: Planned, view: tuple[int, int, int]) -> list[dict[str, Any]]:
     """How many of which shape, (c, h, w), a step has."""
-    recipe, batch = RECIPES[planned.config.views.recipe], planned.config.train.batch_size
+    recipe, batch = recipe_of(planned.config.views), planned.config.train.batch_size
     stride = planned.method.encoder.stride
     small = [(kind.n, (view[0], *size_of(kind, view[1:], stride))) for kind in recipe.crops if kind.side < 1]
     return [{"n": n * batch, "shape": list(shape)} for n, shape in ((recipe.views, view), *small)]

@@ -1,13 +1,14 @@
 """What watches a run: a cheap score of frozen features, every so many epochs (ConRec paper, section 2.5)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from probekit.data.split import DeviceSplit
-from probekit.models.encoder import Encoder
+from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import extract
 from probekit.probes.cross_validation import kappa as kappa_of
 from probekit.probes.knn import MONITOR_K, MONITOR_T, nearest, vote
@@ -72,6 +73,19 @@ class Scores:
     rank: float | None
 
 
+class Projecting(nn.Module):
+    """An encoder whose embedding is replaced by the projection, `[B, P]`, that the loss compares."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, x: Tensor) -> Features:
+        """Encodes `[B, C, H, W]` and projects."""
+        features: Features = self.encoder(x)
+        return replace(features, pooled=self.head(features.pooled.float()).float())
+
+
 class Monitor:
     """Scores an encoder on the validation part and on the test split.
 
@@ -91,7 +105,7 @@ class Monitor:
         labels = self.train.split.class_labels
         return labels is not None and len(np.unique(labels)) > 1
 
-    def score(self, encoder: Encoder) -> Scores:
+    def score(self, encoder: nn.Module) -> Scores:
         """Scores frozen features; leaves the encoder's mode as it was. Without labels there is the rank alone."""
         labels = self.train.split.class_labels
         if not self.can_score or labels is None:
@@ -117,7 +131,7 @@ class Monitor:
         return self.scored(features[fit], labels[fit], features[held], labels[held])
 
     def _score_split(
-        self, encoder: Encoder, features: NDArray[np.float32], labels: NDArray[np.int64], split: DeviceSplit | None
+        self, encoder: nn.Module, features: NDArray[np.float32], labels: NDArray[np.int64], split: DeviceSplit | None
     ) -> float | None:
         if split is None or split.split.class_labels is None:
             return None

@@ -14,12 +14,12 @@ from probekit.config import Config
 from probekit.data.split import DeviceSplit, StreamedImages, feed
 from probekit.device import more_room, told
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, save_encoder
+from probekit.models.encoder import Encoder, Features, save_encoder
 from probekit.models.extract import eval_mode, read_all
 from probekit.output.console import stop_on_signals
 from probekit.restore.build import restore_rng, rng_state, save_checkpoint, stream_seed
 from probekit.run import Run
-from probekit.train.evaluate import Monitor
+from probekit.train.evaluate import Monitor, Projecting
 from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
@@ -102,6 +102,14 @@ class Trainer:
         return cast(Encoder, self.method.get_submodule(self.method.kept))
 
     @property
+    def monitored(self) -> nn.Module:
+        """What the monitor scores: the encoder, or what the loss compares of it."""
+        if self.config.train.monitored == "embedding":
+            return self.encoder
+        assert self.method.projection is not None  # `build_method` has refused it
+        return Projecting(self.encoder, self.method.projection)
+
+    @property
     def step_count(self) -> int:
         """Steps done."""
         return self.progress.epoch * self.batches + self.progress.batch
@@ -156,6 +164,7 @@ class Trainer:
             done=self.progress.epoch,
             of=settings.epochs,
             embed=self._project_all,
+            embed_view=self._project_all,
             read=lambda read: read_all(self.method.encoder, images, read, precision=settings.precision),
             size=(images.shape[-2], images.shape[-1]),
             labels=self.labels,
@@ -218,7 +227,7 @@ class Trainer:
         """The scores, and the names of the checkpoints that this is the best epoch for."""
         self._check_weights()  # before the monitor, whose complaint about features would not say what to try
         with told("the embeddings that are scored", self.device, more_room(self.config.train.batch_size)):
-            scores = self.monitor.score(self.encoder)
+            scores = self.monitor.score(self.monitored)
         accuracies = {"val": scores.val, "test": scores.test}
         found = {name: value for name, value in accuracies.items() if value is not None}
         better: dict[str, float] = {}
@@ -313,19 +322,25 @@ class Trainer:
         return f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
 
     @torch.no_grad()
-    def _project_all(self) -> Tensor:
-        """The projections of all images without augmentation, `[N, P]`, in eval mode; as large as views are.
+    def _project_all(self, view: int | None = None) -> Tensor:
+        """The projections of all images, `[N, P]`, in eval mode, without augmentation; as large as views are.
 
-        Float32, of a pass in the run's precision: nothing is measured here.
+        Float32, of a pass in the run's precision: nothing is measured here. `view`: the number of a random view of each
+        image, which is projected in its place; the draws have a stream of their own.
         """
         project = self.method.projection or nn.Identity()
-        size, precision = self.config.views.max_size, self.config.train.precision
+        size: int | None = self.config.views.max_size
+        encode: Callable[[Tensor], Features] = self.encoder
+        if view is not None:
+            seed = stream_seed(self.config.seed, "bank", self.progress.epoch, view)
+            generator = torch.Generator(self.device).manual_seed(seed)
+            encode, size = (lambda x: self.encoder(self.eager_step.first_views(x, generator))), None
         with eval_mode(self.method):
             found = read_all(
-                self.encoder,
+                encode,
                 self.train.images,
                 lambda features: project(features.pooled.float()).float(),  # batch by batch: embeddings may be longer
                 max_size=size,
-                precision=precision,
+                precision=self.config.train.precision,
             )
         return found.to(self.device)

@@ -17,7 +17,7 @@ from probekit.train.gpu import Before, Compiled, compile_networks, release, told
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.views.crops import Placement
-from probekit.views.recipes import RECIPES, ViewMaker, Views
+from probekit.views.recipes import ViewMaker, Views, recipe_of
 
 WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its algorithms, the optimizer makes its state
 
@@ -42,7 +42,7 @@ class TrainingStep:
         self.config, self.method, self.optimizer = config, method, optimizer
         self.images, self.generator, self.labels = images, generator, labels
         self.view_size = shrunk(images, config.views.max_size)
-        recipe, shape, stride = RECIPES[config.views.recipe], images.shape[1:], method.encoder.stride
+        recipe, shape, stride = recipe_of(config.views), images.shape[1:], method.encoder.stride
         self.maker = ViewMaker(recipe, shape, size=self.view_size, stride=stride).to(images.device)
         self.of_companions = ViewMaker(recipe.first, shape, size=self.view_size, stride=stride).to(images.device)
         self.make: Callable[..., Views] = self.maker
@@ -105,6 +105,11 @@ class TrainingStep:
     def _first_views(self, index: Tensor) -> Tensor:
         drawn = self.of_companions.draw(len(index), self.generator)
         return self.make_companions(self.images[index], drawn, self._placement(index)).inputs[0]
+
+    def first_views(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """One view of each image in [0, 1], `[B, C, H, W]`, made as the recipe's first is and not corrupted."""
+        images = (255 * x).round().to(torch.uint8)
+        return self.of_companions(images, self.of_companions.draw(len(images), generator)).inputs[0]  # type: ignore[no-any-return]
 
 
 def clip_each(gradients: list[Tensor], largest: float) -> None:

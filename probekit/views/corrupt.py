@@ -6,7 +6,7 @@ own, integer ranges exclude their upper end, and a draw at sizes where a range w
 takes the nearest value that exists.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 
@@ -36,7 +36,8 @@ class CorruptionTables(nn.Module):
     """What corruptions of views of one shape always need: constants, on the device of the views.
 
     There are 15 blocks whose pixels are shuffled, 5 that in-painting fills, and 5 windows that out-painting keeps.
-    `height`: height of the views, in pixels; `width`: width of the views, in pixels.
+    `height`: height of the views, in pixels; `width`: width of the views, in pixels; `odds`: what multiplies the
+    probability of a corruption, by its name, before all are divided by their sum; 1 where it is not named.
     """
 
     bounds: Tensor
@@ -51,10 +52,10 @@ class CorruptionTables(nn.Module):
     sizes: Tensor
     chances: Tensor
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, height: int, width: int, odds: Mapping[str, float] = {}) -> None:
         super().__init__()
         self.shape = channels, height, width
-        shares = [probability for _, probability in CORRUPTIONS[channels]]
+        shares = list(chances_of(channels, odds).values())
         self.register_buffer("bounds", torch.tensor(list(accumulate(shares[:-1]))))
         self.register_buffer("kinds", torch.arange(len(shares)))
         self.register_buffer("pixels", torch.arange(height * width + 1))  # and a place behind the last
@@ -76,6 +77,16 @@ class CorruptionTables(nn.Module):
             for (_, margin, _), axes in zip(blocks, sides, strict=True)
             for size, (_, high) in zip((width, height), axes, strict=True)
         )
+
+
+def chances_of(channels: int, odds: Mapping[str, float]) -> dict[str, float]:
+    """The probability of each corruption of images of 1 or 3 channels; a ValueError if none is left."""
+    shares = {name: probability * odds.get(name, 1.0) for name, probability in CORRUPTIONS[channels]}
+    total = sum(shares.values())
+    if total <= 0:
+        typed = " ".join(f"--set views.{name.replace('-', '_')}=1" for name in shares)
+        raise ValueError(f"expected odds above 0 of some corruption, found none; type: {typed}")
+    return {name: share / total for name, share in shares.items()}
 
 
 def _laws(channels: int) -> list[tuple[Callable[[int], Range], int, list[float]]]:

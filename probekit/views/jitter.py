@@ -6,7 +6,7 @@ act in HSV. No mean or standard deviation is subtracted anywhere.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,6 +16,7 @@ from probekit.views.batched import Taps, apply_where, between, resample
 
 SIGMA = (0.1, 2.0)  # of the blur, px; authors' code
 SHARP = 1e-4  # px: of a blur whose kernel is 1 in its middle and 0 elsewhere, exactly
+MOST_HUE = 0.5  # of the colour circle either way: all of it
 SOLARISE_FROM = 0.5  # BYOL, appendix B
 LUMA = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 
@@ -47,6 +48,13 @@ class Colour:
 
 
 PAPER = Colour()
+
+
+def jittered(colour: Colour, strength: float) -> Colour:
+    """A policy whose brightness, contrast, saturation and hue change so many times as much; hue by half at most."""
+    names = ("brightness", "contrast", "saturation", "hue")
+    scaled = {name: strength * getattr(colour, name) for name in names}
+    return replace(colour, **(scaled | {"hue": min(scaled["hue"], MOST_HUE)}))
 
 
 def change_shapes(n: int, channels: int, colour: Colour) -> list[tuple[int, ...]]:

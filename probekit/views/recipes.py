@@ -5,20 +5,20 @@ synchronisation on a GPU, so that the trainer may record it in a CUDA graph. All
 applied is a pure function of images and draws. Source: ConRec authors' code, see `crops`, `jitter` and `corrupt`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from probekit.config import SIDE
+from probekit.config import SIDE, ViewsConfig
 from probekit.registry import nearest
 from probekit.views.batched import uniforms
-from probekit.views.corrupt import CorruptionTables, corrupt_as, corruption_of, corruption_shapes
+from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, corruption_of, corruption_shapes
 from probekit.views.crops import TRIES, CropTables, Placement, areas_, boxes_of, resized
-from probekit.views.jitter import PAPER, Colour, change, change_shapes, changes_of
+from probekit.views.jitter import PAPER, Colour, change, change_shapes, changes_of, jittered
 
 VIEWS = 2  # contrastive losses compare pairs
 P_FLIP = 0.5  # authors' code
@@ -46,13 +46,15 @@ class Recipe:
     """How views are made.
 
     `crops`: the kinds of an image's views, in their order, those of whole size first; `corrupt`: whether each input is
-    a corrupted copy of its target; `flip`: how often a view is mirrored.
+    a corrupted copy of its target; `flip`: how often a view is mirrored; `odds`: of the corruptions, by their names
+    (`corrupt.CorruptionTables`).
     """
 
     about: str
     crops: tuple[Crops, ...] = (Crops(),)
     corrupt: bool = False
     flip: float = P_FLIP
+    odds: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def views(self) -> int:
@@ -111,6 +113,17 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def recipe_of(settings: ViewsConfig) -> Recipe:
+    """The recipe that settings name, with their strength of jitter and odds of corruptions."""
+    found = RECIPES[settings.recipe]
+    kinds = tuple(
+        kind if kind.colour is None else replace(kind, colour=jittered(kind.colour, settings.jitter))
+        for kind in found.crops
+    )
+    odds = {name: float(getattr(settings, name.replace("-", "_"))) for name, _ in CORRUPTIONS[1]}
+    return replace(found, crops=kinds, odds={name: value for name, value in odds.items() if value != 1})
+
+
 @dataclass
 class Views:
     """A batch of views.
@@ -166,7 +179,7 @@ class ViewMaker(nn.Module):
         torchvision = self.recipe.crops[0].area is not None
         assert all((kind.area is not None) == torchvision for kind in self.recipe.crops)  # one law of boxes
         self.crops = nn.ModuleList(CropTables((height, width), s, torchvision=torchvision) for s in sizes)
-        self.corruptions = CorruptionTables(self.channels, *whole) if self.recipe.corrupt else None
+        self.corruptions = CorruptionTables(self.channels, *whole, recipe.odds) if recipe.corrupt else None
 
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
         """Draws for the views of so many images; the generator is on their device."""
@@ -220,7 +233,7 @@ class ViewMaker(nn.Module):
 
 
 def make_views(
-    recipe: str,
+    recipe: str | Recipe,
     images: Tensor,
     generator: torch.Generator,
     *,
@@ -230,19 +243,21 @@ def make_views(
 ) -> Views:
     """Makes the views of each image, each augmented on its own.
 
-    A ValueError if the recipe is unknown or the images have another type or shape. `images`: uint8 [B, C, H, W]; C is 1
-    or 3. `generator`: on the device of `images`; the only source of randomness. `placement`: where the crops of each
-    image stand; None is anywhere.
+    A ValueError if the recipe is unknown or the images have another type or shape. `recipe`: one of `RECIPES`, or its
+    name. `images`: uint8 [B, C, H, W]; C is 1 or 3. `generator`: on the device of `images`; the only source of
+    randomness. `placement`: where the crops of each image stand; None is anywhere.
     """
-    if recipe not in RECIPES:
-        raise ValueError(nearest("recipe", recipe, RECIPES))
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(nearest("recipe", recipe, RECIPES))
+        recipe = RECIPES[recipe]
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
             "expected images uint8 [B, 1, H, W] or [B, 3, H, W], found "
             f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}; "
             "pass the images as the dataset file holds them, channels second"
         )
-    maker = ViewMaker(RECIPES[recipe], images.shape[1:], size=size, stride=stride).to(images.device)
+    maker = ViewMaker(recipe, images.shape[1:], size=size, stride=stride).to(images.device)
     made: Views = maker(images, maker.draw(len(images), generator), placement)
     return made
 

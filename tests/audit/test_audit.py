@@ -46,8 +46,13 @@ def landolt(tmp_path_factory: pytest.TempPathFactory) -> Truth:
     return read_scenes(info, 24)
 
 
+def views_config(name: str, size: int) -> ViewsConfig:
+    odds = {"pixel_shuffling": 1.0, "intensity": 1.0, "in_painting": 1.0, "out_painting": 1.0}
+    return ViewsConfig(recipe=name, max_size=size, jitter=1.0, **odds)
+
+
 def named(name: str, size: int = 64) -> Chosen:
-    return Chosen(name, ViewsConfig(recipe=name, max_size=size), 1024)
+    return Chosen(name, views_config(name, size), 1024)
 
 
 def numbers(truth: Truth, name: str, *, views: int = 1, scenes: Scenes | None = None) -> dict[str, Any]:
@@ -163,9 +168,7 @@ def test_images_in_which_a_factor_does_not_show_are_left_out(tmp_path: Path) -> 
 
 
 def test_enlargement_counts_pixels_of_the_file(landolt: Truth) -> None:
-    asked = Chosen(
-        "identity", ViewsConfig(recipe="identity", max_size=16), 32
-    )  # 64 px are averaged to 32, viewed as 16
+    asked = Chosen("identity", views_config("identity", 16), 32)  # 64 px are averaged to 32, viewed as 16
     found = audit(landolt, [asked], views=1, seed=0, say=lambda line: None)["rows"][0]
     assert found["enlarged"] == pytest.approx([0.25] * 3)
     assert found["kept"]["mean"] == pytest.approx(1, abs=1e-6)

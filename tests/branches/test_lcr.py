@@ -141,6 +141,21 @@ def test_the_divergence_in_loops(kl: str) -> None:
     assert float(lcr.logs["target to even"]) == pytest.approx(sum(uneven) / N, abs=2e-7)
 
 
+def test_the_sum_form_is_the_codes_over_gpus() -> None:
+    """Four processes with 2 of 8 images each: the sum of each, of targets by its own mean; gradients are averaged."""
+    phi = torch.rand(8, D, H, W, generator=torch.Generator().manual_seed(3))
+    whole = branch(reduction="sum", group=2, cam_scale="raw")
+    alone = branch(cam_scale="raw")
+    parts = []
+    for part in torch.split(phi, 2):
+        leaf = part.clone().requires_grad_()
+        parts.append(float(2 * alone.loss(step(leaf)).detach()))
+    found = float(whole.loss(step(phi.clone().requires_grad_())).detach())
+    assert found == pytest.approx(sum(parts) / 4, rel=1e-5)
+    one = branch(reduction="sum", cam_scale="raw")
+    assert float(one.loss(step(phi.clone().requires_grad_())).detach()) > 3 * found, "0 is a group of all 8"
+
+
 def test_the_two_directions_differ() -> None:
     given = step(feature_map().requires_grad_())
     assert float(branch(kl="target_branch").loss(given)) != float(branch(kl="branch_target").loss(given))

@@ -5,6 +5,8 @@ Alone: pytest tests/branches/test_xcorr.py
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -17,8 +19,11 @@ from torch.nn import functional as F
 from probekit.branches.xcorr import Mask, Members, XCorr, correlation_mask
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
-from tests.branches.attached import configured, epoch, features_of
+from probekit.restore.build import build_method
+from tests.branches.attached import configured, epoch, features_of, forward, only, step_of, train
 from tests.chance import seeded
+from tests.datasets import small_shapes
+from tests.methods.batches import unit
 
 B, P, D, H, W, K = 3, 2, 8, 2, 3, 4
 IMAGES = 40
@@ -105,14 +110,18 @@ def test_the_mask_has_no_gradient() -> None:
         assert not correlation_mask(source, positives, mask=mask).requires_grad
 
 
-@pytest.mark.parametrize("scale", ["sigmoid", "minmax"])
-def test_what_multiplies_the_features_in_loops(scale: str) -> None:
-    xcorr = clustered(mu=0.0, cls=1.0, scale=scale)
+@pytest.mark.parametrize("scale", ["attention", "minmax"])
+@pytest.mark.parametrize("sigmoid", [True, False])
+def test_what_multiplies_the_features_in_loops(scale: str, sigmoid: bool) -> None:
+    xcorr = clustered(mu=0.0, cls=1.0, scale=scale, sigmoid=sigmoid)
     phi, others = maps(B), maps(P * B, seed=1)
     given = step_with(xcorr, phi, others, torch.arange(B))
     losses = []
     for n, features in enumerate(torch.cat([phi, others])):
-        beta = xcorr.attend(features[None])[0]
+        beta = xcorr.attention.bias + sum(
+            w * row.relu() for w, row in zip(xcorr.attention.weight.flatten(), features, strict=True)
+        )
+        beta = 1 / (1 + (-beta).exp()) if sigmoid else beta
         if scale == "minmax":
             beta = (beta - beta.min()) / (beta.max() - beta.min())
         scores = xcorr.classifier((features * beta).mean((1, 2))) / xcorr.temperature
@@ -302,6 +311,63 @@ def test_an_epoch_reports_its_clusters() -> None:
     second = xcorr.begin_epoch(epoch(lambda: bank(1)))
     assert second.keys() == {"inertia", "smallest", "largest", "NMI with last epoch"}
     assert second["NMI with last epoch"] == pytest.approx(normalized_mutual_info_score(before, xcorr.labels))
+
+
+def test_an_augmented_bank_is_the_mean_direction_of_two_views() -> None:
+    xcorr, given = branch(bank="augmented"), [bank(0), 3 * bank(1)]
+    begun = replace(epoch(lambda: pytest.fail("no pass without augmentation")), embed_view=given.__getitem__)
+    expected = unit(unit(given[0]) + unit(given[1]))
+    torch.testing.assert_close(xcorr.embedded(begun).double(), expected)
+    xcorr.begin_epoch(begun)
+    assert len(xcorr.labels) == IMAGES
+
+
+def test_the_views_of_a_bank_are_augmented_and_the_same_each_time(tmp_path: Path) -> None:
+    """Number and epoch say which; a run that has an augmented bank trains, and otherwise than one that has not."""
+    data = small_shapes(tmp_path / "few.h5", n=16, size=16).path
+    losses = {}
+    for kind in ("plain", "augmented"):
+        options = {"branch.xcorr.bank": kind}
+        run, _ = train(data, tmp_path, "simclr", "xcorr", name=kind, options=options)
+        losses[kind] = run.read_metrics()
+    assert losses["plain"] != losses["augmented"]
+    again, _ = train(data, tmp_path, "simclr", "xcorr", name="again", options=options)
+    assert again.read_metrics() == losses["augmented"]
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol"])
+def test_before_the_last_block_masked_features_go_through_it_and_leave_its_statistics(method: str) -> None:
+    made = step_of(configured(method, "xcorr", branch__xcorr__stages="before", branch__xcorr__positives=2))
+    xcorr, given = only(made.method), forward(made)
+    block = made.method.encoder.backbone.levels[-1][-1]
+    first, *_, others = xcorr.before.inputs
+    torch.testing.assert_close(block(first)[:8], given.features.map[:8], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(block(others), given.companions["xcorr"].map, rtol=1e-4, atol=1e-5)
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    features = torch.cat([first[:8], others]).detach()
+    beta = torch.stack([xcorr.attention(f.relu()[None])[0, 0].sigmoid() for f in features])
+    mu = correlation_mask(first[:8], others, mask="cosine")
+    norm, mapped = block[1], block[0](features * beta[:, None])
+    flat = mapped.transpose(0, 1).flatten(1)
+    mean, var = flat.mean(1)[:, None, None], flat.var(1, unbiased=False)[:, None, None]
+    mapped = (norm.weight[:, None, None] * (mapped - mean) / (var + norm.eps).sqrt() + norm.bias[:, None, None]).relu()
+    scores = mapped.mean((2, 3)) @ xcorr.classifier.weight.T / xcorr.temperature
+    expected = xcorr.mu * (beta[:8] - mu).square().mean() + xcorr.cls * F.cross_entropy(
+        scores, xcorr.labels[xcorr.index]
+    )
+    torch.testing.assert_close(xcorr.loss(given), expected, rtol=1e-4, atol=1e-5)
+    assert not xcorr.before.inputs
+    for name, value in block.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert xcorr.maps(given.features) is None
+    assert not xcorr.pools
+
+
+def test_before_the_last_block_is_refused_where_there_is_none() -> None:
+    config = configured("simclr", "xcorr", branch__xcorr__stages="before")
+    config = replace(config, model=replace(config.model, backbone="timm:vit_tiny_patch16_224", width=0, depth=0))
+    with pytest.raises(ValueError, match=r"a ResNet for branch\.xcorr\.stages=before, found timm:vit_tiny"):
+        build_method(config, channels=1)
 
 
 def test_cluster_numbers_stay_from_epoch_to_epoch() -> None:

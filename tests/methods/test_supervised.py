@@ -4,6 +4,7 @@ Alone: pytest tests/methods/test_supervised.py
 """
 
 import math
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from probekit.train.step import build_step
 from probekit.views.recipes import Views, make_views
 
 
-def built(classes: int = 3, **options: object) -> Supervised:
+def built(classes: int = 3, **options: Any) -> Supervised:
     small = {"model.width": 4, "model.depth": 3, **options}
     config = resolve("supervised", get(METHODS, "method", "supervised"), preset="paper", seed=0, options=small)
     method = build_method(config, channels=1, classes=classes)
@@ -46,6 +47,21 @@ def test_loss_is_the_mean_cross_entropy_of_all_views() -> None:
                 right += max(range(3), key=logits.__getitem__) == label
         torch.testing.assert_close(step.loss.item(), total / (4 * V), rtol=1e-5, atol=1e-6)
         assert step.logs["accuracy"].item() == right / (4 * V)
+
+
+def test_ordinal_targets_are_as_many_ones_as_the_grade_and_one() -> None:
+    """ConRec paper, section 4: of 3 grades, 0 is (1, 0, 0) and 2 is (1, 1, 1)."""
+    method, batch = built(3, **{"method.targets": "ordinal"}).eval(), views(1)
+    targets = {0: (1, 0, 0), 1: (1, 1, 0), 2: (1, 1, 1)}
+    step = method.step(batch)
+    assert batch.labels is not None
+    total, right = 0.0, 0
+    for image, label in zip(batch.inputs[0], batch.labels.tolist(), strict=True):
+        chances = method.classifier(method.encoder(image[None]).pooled)[0].double().sigmoid().tolist()
+        total -= sum(math.log(p if t else 1 - p) for p, t in zip(chances, targets[label], strict=True)) / 3
+        right += sum(p > 0.5 for p in chances) - 1 == label
+    torch.testing.assert_close(step.loss.item(), total / 4, rtol=1e-5, atol=1e-6)
+    assert step.logs["accuracy"].item() == right / 4
 
 
 def test_the_classifier_is_spared_decay_and_adaptation() -> None:

@@ -36,7 +36,7 @@ from probekit.run import Run
 from probekit.settings import Asked
 from probekit.train import loop, plan
 from probekit.train import pretrain as starter
-from probekit.train.evaluate import Monitor
+from probekit.train.evaluate import Monitor, Projecting
 from probekit.train.live import Display
 from probekit.train.logged import Logged
 from probekit.train.loop import NonFiniteLossError
@@ -354,6 +354,32 @@ def test_metrics_and_files(data: Path, tmp_path: Path) -> None:
     assert best == max(line["test"] for line in lines if "test" in line)
     found = {path.name for path in run.path.iterdir() if path.name[0] != "."}
     assert found == WRITTEN  # nothing of loggers that nobody asked for
+
+
+def test_the_monitor_may_watch_what_the_loss_compares(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XCorr, section 3.1: the projection, after each epoch; a method without one is refused by name."""
+    seen: list[nn.Module] = []
+    original = Monitor.score
+
+    def score(self: Monitor, watched: nn.Module) -> Any:
+        seen.append(watched)
+        return original(self, watched)
+
+    monkeypatch.setattr(Monitor, "score", score)
+    options = {"train.monitored": "projection", "train.monitor": "knn", "train.eval_every": 1}
+    run, _ = train(data, tmp_path, method="simclr", epochs=2, options=options)
+    assert len(seen) == len(run.read_metrics()) == 2
+    watched = seen[-1]
+    assert isinstance(watched, Projecting)
+    images = torch.rand(4, 1, 16, 16)
+    watched.eval()
+    expected = watched.head(watched.encoder(images).pooled)
+    torch.testing.assert_close(watched(images).pooled, expected)
+    assert not torch.equal(expected[:, :4], watched.encoder(images).pooled[:, :4])
+    with pytest.raises(ValueError, match=r"a projection head for train\.monitored=projection, found reconstruction"):
+        train(data, tmp_path, method="reconstruction", name="none", options=options)
 
 
 def test_any_failure_is_written_down(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

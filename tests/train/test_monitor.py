@@ -11,13 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from probekit.data.split import DeviceSplit
 from probekit.h5 import Split
 from probekit.models import Encoder
 from probekit.train import evaluate
-from probekit.train.evaluate import MONITORS, Monitor
+from probekit.train.evaluate import MONITORS, Monitor, Projecting
 from tests.chance import within_five_sigma
 
 ENCODER = Encoder(channels=1, width=4, depth=4, pooling="gap")
@@ -94,6 +94,13 @@ def test_each_kind_scores_its_own_metric() -> None:
     assert found["linear"].val == found["kappa"].val == 1.0
     assert found["linear"].test == pytest.approx(1 / 3), "grade 2 alone"
     assert found["kappa"].test == pytest.approx(cohen_kappa_score(shifted, grades, weights="quadratic"))
+
+
+def test_a_projection_is_what_the_head_makes_of_the_embedding() -> None:
+    torch.manual_seed(0)
+    x, head = torch.rand(3, 1, 16, 16), nn.Linear(ENCODER.dim, 2)
+    found = Projecting(ENCODER, head).eval()(x)
+    torch.testing.assert_close(found.pooled, ENCODER(x).pooled @ head.weight.T + head.bias)
 
 
 def test_knn_is_a_vote_of_the_nearest() -> None:

@@ -43,6 +43,30 @@ def test_frequencies(channels: int, shares: tuple[float, ...]) -> None:
     assert all(within_five_sigma(count, 40_000, p) for count, (_, p) in zip(counts, table, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("channels", "odds", "shares"),
+    [
+        (1, {"intensity": 0.0}, (1 / 3, 0, 1 / 3, 1 / 3)),
+        (1, {"pixel-shuffling": 5.0}, (5 / 8, 1 / 8, 1 / 8, 1 / 8)),
+        (3, {"in-painting": 0.0, "out-painting": 2.0}, (0.33 / 1.01, 0, 0.68 / 1.01)),
+    ],
+)
+def test_odds_multiply_a_corruptions_share(channels: int, odds: dict[str, float], shares: tuple[float, ...]) -> None:
+    kinds, *_ = draw_corruption(40_000, CorruptionTables(channels, 8, 8, odds), seeded())
+    counts = torch.bincount(kinds, minlength=len(shares)).tolist()
+    assert all(
+        within_five_sigma(count, 40_000, p) if p else count == 0 for count, p in zip(counts, shares, strict=True)
+    )
+
+
+def test_without_any_odds_nothing_is_left_to_draw() -> None:
+    """Of three channels there is no bend of intensities, so that its odds are none."""
+    odds = dict.fromkeys(("pixel-shuffling", "in-painting", "out-painting"), 0.0)
+    with pytest.raises(ValueError, match=r"odds above 0 .* type: --set views.pixel_shuffling=1 --set views"):
+        CorruptionTables(3, 8, 8, odds)
+    CorruptionTables(1, 8, 8, odds)
+
+
 def looks_like(name: str, before: Tensor, after: Tensor) -> bool:
     """Whether a view [C, H, W] of pixels that are all different was changed in the way of `name`."""
     changed = (before != after).any(0)

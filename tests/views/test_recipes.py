@@ -4,6 +4,7 @@ Alone: pytest tests/views/test_recipes.py
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from probekit.config import ViewsConfig, resolve
+from probekit.registry import METHODS, get
 from probekit.views import jitter
 from probekit.views import recipes as views
 from probekit.views.crops import resize_crops
 from probekit.views.jitter import change, changes_of, solarise
-from probekit.views.recipes import RECIPES, make_views, size_of
+from probekit.views.recipes import RECIPES, make_views, recipe_of, size_of
 from tests.chance import apply_to_all, noise, seeded, within_five_sigma
 from tests.views.drawn import draw_changes, random_resized_boxes
 
@@ -285,3 +288,40 @@ def test_old_recipes_are_what_they_were() -> None:
             made = make_views(recipe, noise(4, channels, 32, 32), seeded(7))
             found[recipe, channels] = math.fsum(made.inputs.double().flatten().tolist())
     assert found == pytest.approx(OLD, rel=1e-5)
+
+
+# --- Settings.
+
+
+def settings(method: str, **options: float) -> ViewsConfig:
+    given = {f"views.{name}": value for name, value in options.items()}
+    return resolve(method, get(METHODS, "method", method), preset="paper", seed=0, options=given).views
+
+
+@pytest.mark.parametrize("method", ["simclr", "conrec", "byol", "dino", "supervised"])
+def test_at_1_every_setting_leaves_a_recipe_as_it_is(method: str) -> None:
+    assert recipe_of(settings(method)) == RECIPES[settings(method).recipe]
+
+
+def test_jitter_is_a_factor_of_all_four_strengths_and_of_no_chance() -> None:
+    """Half of BYOL's .4, .4, .2, .1; its blur and solarisation stay."""
+    first, other = recipe_of(settings("byol", jitter=0.5)).crops
+    assert first.colour is not None
+    assert other.colour is not None
+    for colour in (first.colour, other.colour):
+        assert (colour.brightness, colour.contrast, colour.saturation, colour.hue) == (0.2, 0.2, 0.1, 0.05)
+    assert (first.colour.p_blur, other.colour.p_blur, other.colour.p_solarise) == (1.0, 0.1, 0.2)
+    wild = recipe_of(settings("simclr", jitter=4.0)).crops[0].colour
+    assert wild is not None
+    assert wild.hue == 0.5, "half of the circle either way is all of it"
+
+
+def test_without_jitter_one_channel_stays_as_it_is_but_for_the_corruption() -> None:
+    images = noise(4, 1, 32, 32)
+    made = make_views(recipe_of(settings("conrec", jitter=0.0, in_painting=0.0)), images, seeded())
+    plain = make_views(
+        replace(RECIPES["conrec"], crops=(replace(RECIPES["conrec"].crops[0], colour=None),)), images, seeded()
+    )
+    assert made.targets.amin() < 0.05
+    assert made.targets.std() == pytest.approx(float(plain.targets.std()), rel=0.1)
+    assert not torch.equal(made.inputs, made.targets)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from probekit.heatmaps.base import AttributionMap, Batch, Context, map_gradient
 from probekit.heatmaps.maps.cam import weigh_channels
 from probekit.models.encoder import Encoder
-from probekit.views.recipes import RECIPES, make_views
+from probekit.views.recipes import make_views
 
 PASS = 64  # views that are encoded at a time: bounds memory
 
@@ -70,7 +70,7 @@ def positives(encoder: Encoder, batch: Batch, context: Context) -> Tensor:
     for image, index in zip(batch.images, batch.index.tolist(), strict=True):
         word = int(np.random.SeedSequence([context.seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         generator = torch.Generator(image.device).manual_seed(word)
-        copies = image.expand(context.draws // RECIPES[context.recipe].views, *image.shape)
+        copies = image.expand(context.draws // context.recipe.views, *image.shape)
         drawn.append(make_views(context.recipe, copies, generator, size=context.view_size).inputs.flatten(0, 1))
     parts = torch.split(torch.cat(drawn), PASS)
     pooled = torch.cat([encoder(part.contiguous(memory_format=torch.channels_last)).pooled for part in parts])
