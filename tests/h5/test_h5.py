@@ -275,7 +275,7 @@ def test_a_file_that_was_just_finished_is_not_emptied(tmp_path: Path, monkeypatc
     """Another process renames its temporary between our opening and our locking of it."""
     partial, done = tmp_path / ".a.h5.partial", tmp_path / "a.h5"
     partial.write_bytes(b"whole")
-    monkeypatch.setattr("probekit.files.fcntl.flock", lambda *_: partial.replace(done))
+    monkeypatch.setattr("probekit.locks.fcntl.flock", lambda *_: partial.replace(done))
     assert_one_line(lambda: writer_for(done), "another process")
     assert done.read_bytes() == b"whole"
 
