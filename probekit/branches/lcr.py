@@ -18,6 +18,7 @@ from probekit.methods.base import Step
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
 from probekit.models.unet import BatchNorm2d
+from probekit.ranks import size
 
 
 class LCR(Branch):
@@ -102,6 +103,11 @@ class LCR(Branch):
         """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""
         if not self.refines:
             return features
+        if self.training and self.normalise == "batch" and size() > 1:
+            raise ValueError(
+                "expected a map of each image by itself where several processes train it, found "
+                f"branch.{self.name}.normalise=batch; type: --set branch.{self.name}.normalise=image"
+            )
         if self.compact is None:
             pooled = weighted_mean(features.map, self.weights(features.map))
         else:
@@ -126,7 +132,7 @@ class LCR(Branch):
             divergence = F.kl_div(q, p, log_target=True, reduction="batchmean")
         none = (target.flatten(1).amax(1) == 0).float().mean()
         self.logs = {"kl": divergence.detach(), "target to even": to_even, "no target": none}
-        return divergence * (self.group or len(p)) if self.reduction == "sum" else divergence
+        return divergence * (self.group or size() * len(p)) if self.reduction == "sum" else divergence
 
     def _target(self, step: Step) -> Tensor:
         """What the map is fitted to, `[n, h, w]`, at least 0, without a gradient."""
@@ -136,8 +142,8 @@ class LCR(Branch):
         loss = step.loss if step.contrastive is None else step.contrastive
         [gradient] = torch.autograd.grad(loss, feature_map, retain_graph=True)
         cam = rationale(feature_map.detach(), gradient, sign=self.cam_sign, scale=self.cam_scale)
-        if self.cam_scale == "raw" and self.group:
-            cam = cam * (len(cam) / self.group)
+        if self.cam_scale == "raw":  # the gradient is that of a mean over this rank's images
+            cam = cam * (len(cam) / self.group if self.group else 1 / size())
         return cam.roll(1, dims=0) if self.target == "shuffled" else cam
 
     def raw_map(self, feature_map: Tensor) -> Tensor:

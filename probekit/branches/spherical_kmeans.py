@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from probekit.ranks import CPU, from_first
+
 CELLS = 2**22  # cosines at a time, 16 MiB: more is no faster
 
 
@@ -20,6 +22,17 @@ class Clusters:
     labels: Tensor
     centroids: Tensor
     inertia: float
+
+
+def shared_kmeans(z: Tensor, centroids: Tensor, *, iterations: int) -> Clusters:
+    """`spherical_kmeans`, of several processes by the first alone: sums on GPUs differ in their last bits."""
+
+    def made() -> Clusters:
+        found = spherical_kmeans(z, centroids, iterations=iterations)
+        return Clusters(found.labels.to(CPU), found.centroids.to(CPU), found.inertia)
+
+    found = from_first(made)
+    return Clusters(found.labels.to(z.device), found.centroids.to(z.device), found.inertia)
 
 
 @torch.no_grad()

@@ -14,11 +14,12 @@ from torch.nn import functional as F
 
 from probekit.branches.base import Branch, Epoch, put, take_over
 from probekit.branches.last_block import LastBlock
-from probekit.branches.spherical_kmeans import spherical_kmeans
+from probekit.branches.spherical_kmeans import shared_kmeans
 from probekit.config import Count, Number, Positive, Whole
 from probekit.methods.base import Rate, Step, fit
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
+from probekit.ranks import gathered, mine, size
 from probekit.views.recipes import VIEWS
 
 Mask = Literal["cosine", "dot_over_c", "minmax", "uniform"]
@@ -154,7 +155,7 @@ class XCorr(Branch):
             generator = torch.Generator().manual_seed(self.seed)
             rows = torch.randperm(len(z), generator=generator)[: len(self.classifier.weight)]
             begin = z[rows.to(z.device)]
-        found = spherical_kmeans(z, begin, iterations=self.iterations)
+        found = shared_kmeans(z, begin, iterations=self.iterations)
         sizes = torch.bincount(found.labels, minlength=len(found.centroids))
         numbers = {"inertia": found.inertia, "smallest": float(sizes.min()), "largest": float(sizes.max())}
         assigned = found.labels.cpu().numpy()
@@ -179,7 +180,8 @@ class XCorr(Branch):
 
     def companions(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Positives of a batch, `[P * B]`; the first of every image, then the second."""
-        u = torch.rand(self.positives, len(index), generator=generator, device=index.device)
+        u = torch.rand(self.positives, size() * len(index), generator=generator, device=index.device)
+        u = mine(u.flatten(), self.positives).view(self.positives, -1)
         anyone = self.sampling == "random"
         chosen = (u * len(self.labels)).long() if anyone else self.members.draw_others(self.labels, index, u)
         self.index = torch.cat([index, chosen.flatten()])
@@ -208,9 +210,10 @@ class XCorr(Branch):
             target = self.labels[self.index]
             classification = F.cross_entropy(logits / self.temperature, target)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
-        own, mask = (x.detach().flatten() - x.detach().mean() for x in (beta[:batch], mu))
-        agreement = F.cosine_similarity(own, mask, dim=0)  # torch.corrcoef waits for the device; 0 where either is even
-        means = (mu.mean(), mu.std(), beta.mean(), beta.std())
+        mask, attention = gathered(mu), gathered(beta.detach(), 1 + self.positives)
+        own, other = (x.flatten() - x.mean() for x in (attention[: len(mask)], mask))
+        agreement = F.cosine_similarity(own, other, dim=0)  # torch.corrcoef waits; 0 where either is even
+        means = (mask.mean(), mask.std(), attention.mean(), attention.std())
         values = (distance, classification, accuracy, *means, agreement)
         self.logs = {name: value.detach() for name, value in zip(names, values, strict=True)}
         return self.mu * distance + self.cls * classification

@@ -53,6 +53,10 @@ StopOnCollapse = Annotated[bool, typer.Option("--fail-on-collapse", help="Stop w
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Train nothing; say what would run, and what it takes here and elsewhere.")
 ]
+GPUs = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Share each batch among N GPUs, or with --device cpu N processes."),
+]
 RunMade = Annotated[
     str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=shared.OUTPUT)
 ]
@@ -64,6 +68,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or wi
     "probekit pretrain conrec --dry-run",
     "probekit pretrain moco-v2 --branch lcr --data data/rect-tri.h5 --epochs 100",
     "probekit pretrain --resume --name conrec-rect-tri --epochs 200",
+    "probekit pretrain swav --gpus 4",
 )
 def pretrain(
     method: Method = None,
@@ -80,6 +85,7 @@ def pretrain(
     config: ConfigFile = None,
     settings: shared.Set = (),  # type: ignore[assignment]
     device: shared.Device = "auto",
+    gpus: GPUs = None,
     deterministic: Deterministic = False,
     fail_on_collapse: StopOnCollapse = False,
     log: Log = None,
@@ -92,8 +98,16 @@ def pretrain(
 ) -> None:
     """Pretrain a method on a dataset file."""
     from probekit.cli.overview import about
+    from probekit.h5 import read_info
+    from probekit.output.hints import after_pretraining
+    from probekit.train.launch import is_started, launch
     from probekit.train.start import run_dry, run_pretrain, run_resume
 
+    if dry_run and ((gpus or 1) > 1 or is_started()):
+        raise ValueError("expected --dry-run for one process, whose step it counts, found several; leave --gpus out")
+    if gpus is not None and gpus > 1 and not is_started():
+        launch(gpus, device)
+        return
     typed = {
         "train.epochs": epochs,
         "train.batch_size": batch_size,
@@ -112,11 +126,14 @@ def pretrain(
     if resume:
         refused = [text for text, on in (("--overwrite", overwrite), ("--dry-run", dry_run)) if on]
         common |= {"refused": [*refused, *_unresumable(asked)], "fail_on_collapse": fail_on_collapse, "log": loggers}
-        result = about(run_resume(name, method=method, epochs=epochs, device=device, **common))
-    elif dry_run:
+        run = run_resume(name, method=method, epochs=epochs, device=device, **common)
+    elif not dry_run:
+        run = run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common)
+    if dry_run:
         result = run_dry(asked, **made, **common)
     else:
-        result = about(run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common))
+        say.print(after_pretraining(run, read_info(run.data())))
+        result = about(run)
     if as_json:
         print_json(result)
 
@@ -140,15 +157,6 @@ Published = Annotated[
     Path | None, typer.Option(file_okay=False, help="Folder of the published npz files; default: data/.")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a GPU, else one a core.")]
-Engine = Annotated[
-    Literal["local", "slurm"], typer.Option(help="Who runs them: this machine, or a Slurm cluster, as one job array.")
-]
-Slurm = Annotated[
-    list[str],
-    typer.Option(
-        "--slurm", metavar="KEY=VALUE", help="What each job asks sbatch for, as time=4:00:00; may be repeated."
-    ),
-]
 LimitMinutes = Annotated[
     float | None, typer.Option(min=0, callback=shared.finite, help="Save everything and stop after so many minutes.")
 ]
@@ -175,8 +183,8 @@ def sweep(
     published: Published = None,
     device: shared.Device = "auto",
     jobs: Jobs = None,
-    engine: Engine = "local",
-    slurm: Slurm = (),  # type: ignore[assignment]
+    engine: shared.Engine = "local",
+    slurm: shared.Slurm = (),  # type: ignore[assignment]
     limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
     dry_run: Annotated[
@@ -187,6 +195,7 @@ def sweep(
     ] = False,
     name: SweepMade = None,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

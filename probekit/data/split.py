@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from probekit.config import SIDE
 from probekit.files import host_memory
 from probekit.h5 import DatasetInfo, Split, open_encoded, read_info, read_split
+from probekit.ranks import on_machine
 
 AHEAD = 4  # batches that are read before they are asked for; ours: hides a batch that takes four times the usual
 SMALLEST = 16  # pixels a side that gen and import both make
@@ -144,7 +145,7 @@ def _decoder(path: Path, name: str, max_size: int) -> Callable[[Tensor], Tensor]
 
 def _placement(info: DatasetInfo, name: str, size: int, device: torch.device) -> str:
     """Where images of so many bytes have room."""
-    room = SHARE * host_memory()
+    room = SHARE * host_memory() / on_machine()
     if size <= (room if device.type == "cpu" else SHARE * torch.cuda.mem_get_info(device)[0]):
         return "device"
     if size <= room:
@@ -248,6 +249,14 @@ def check_channels(info: DatasetInfo, channels: int) -> None:
             f"expected images of {channels} channels, as the encoder was trained on, "
             f"found {found} in {info.path}; choose another --data or run"
         )
+
+
+def share_of(images: Images, start: int, step: int) -> Images:
+    """Every so-manieth of some images, from `start` on; a view, of which nothing is read."""
+    if not isinstance(images, StreamedImages):
+        return images[start::step]
+    n = len(range(start, len(images), step))
+    return StreamedImages(lambda rows: images.read(start + step * rows), (n, *images.shape[1:]), images.device)
 
 
 def feed(images: Images, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

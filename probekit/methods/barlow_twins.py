@@ -9,7 +9,8 @@ from probekit.config import Count, Positive
 from probekit.methods.base import Method, Rate, Step
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.views.recipes import Views
+from probekit.ranks import gathered
+from probekit.views.recipes import VIEWS, Views
 
 EPSILON = 1e-5  # of the variance, as torch's batch norm, which the official code standardises with
 
@@ -60,10 +61,9 @@ class BarlowTwins(Method):
     def step(self, views: Views) -> Step:
         """The loss of a batch. Logs: `correlation`, the same."""
         features = self.encode(*views.inputs)
-        z1, z2 = map(self.projector, features.pooled.chunk(2))
-        loss = cross_correlation_loss(z1, z2, off_diagonal=self.off_diagonal)
-        logs, compared = {"correlation": loss.detach()}, torch.cat([z1, z2]).detach()
-        return Step(loss=loss, features=features, logs=logs, projections=compared)
+        z = torch.cat([*map(self.projector, features.pooled.chunk(2))])
+        loss = cross_correlation_loss(*gathered(z, VIEWS).chunk(2), off_diagonal=self.off_diagonal)
+        return Step(loss=loss, features=features, logs={"correlation": loss.detach()}, projections=z.detach())
 
     def rates(self) -> Sequence[Rate]:
         """Biases and batch norm learn more slowly."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from probekit.models.encoder import Encoder, Features
+from probekit.ranks import synced
 from probekit.views.recipes import Views
 
 
@@ -126,6 +127,14 @@ class Method(nn.Module, ABC):
 
     def plan(self, *, batches: int, epochs: int) -> None:
         """Called before training: how many steps an epoch has, and how many epochs the run. Nothing by default."""
+
+    def unite(self, batch_size: int) -> None:
+        """Called before training where several processes train it: batch norm becomes one over the images of all.
+
+        A ValueError if the images of a batch, so many of all processes, cannot be shared out. Losses and queues ask
+        `probekit.ranks` by themselves.
+        """
+        synced(self)
 
     def synchronise(self) -> None:
         """Called when the encoder was given other weights: copies of it begin with them. Nothing by default."""

@@ -14,6 +14,7 @@ from probekit.methods.losses import swapped_cross_entropy, used
 from probekit.methods.momentum import Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
+from probekit.ranks import averaged
 from probekit.views.recipes import VIEWS, Views
 
 
@@ -129,6 +130,7 @@ class DINO(MomentumMethod):
             outputs = self.target["projector"](self.encode_target(x).pooled, frozen)
             codes = ((outputs - self.centre) / self._teacher_temperature()).softmax(1)
             self.mean_output = outputs.mean(0)
+            averaged([self.mean_output])
         loss = swapped_cross_entropy(codes.view(VIEWS, batch, -1), logits.view(-1, batch, codes.shape[1]))
         logs = {"distillation": loss.detach(), "prototypes used": used(logits[: VIEWS * batch])}
         return Step(loss, features, logs, projections=z[: VIEWS * batch].detach())

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from probekit.ranks import averaged, size
+
 TINY = 1e-30  # keeps rows without weight from dividing 0 by 0
 
 
@@ -90,12 +92,14 @@ def used(scores: Tensor) -> Tensor:
     """How many prototypes are the nearest of some sample, as a share of how many can be.
 
     It reads scores `[N, K]` of samples and prototypes, not codes: Sinkhorn's use all prototypes alike, whatever the
-    samples are. Returns a float32 scalar: 0 where one prototype is the nearest of all samples, 1 where the nearest are
-    spread evenly over min(N, K); between, exp of the entropy of their frequencies counts the prototypes.
+    samples are. Of several processes each has scores of samples of its own, and all count. Returns a float32 scalar: 0
+    where one prototype is the nearest of all samples, 1 where the nearest are spread evenly over min(N, K); between,
+    exp of the entropy of their frequencies counts the prototypes.
     """
     nearest = scores.argmax(1)
     counts = torch.zeros_like(scores[0], dtype=torch.float32)
     counts = counts.index_add_(0, nearest, torch.ones_like(nearest, dtype=torch.float32))
+    averaged([counts])
     share = counts / len(scores)
     count = (-share * share.clamp(min=TINY).log()).sum().exp()
-    return (count - 1) / max(min(scores.shape) - 1, 1)
+    return (count - 1) / max(min(size() * len(scores), scores.shape[1]) - 1, 1)

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from probekit.checked import Meta
 from probekit.config import Count, Part, Positive, Several, Whole
@@ -15,6 +16,7 @@ from probekit.methods.losses import info_nce
 from probekit.methods.momentum import FeatureQueue, Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
+from probekit.ranks import averaged, gathered, rank, size, synced
 from probekit.views.recipes import Views
 
 
@@ -58,6 +60,7 @@ class MoCoV2(MomentumMethod):
         self.projector = MLP(*widths, norm=False, last="batch norm" if layers == 3 else "linear")
         self.queue = FeatureQueue(queue, projection_dim) if queue else None
         self.keys = torch.empty(0)
+        self.turns: list[tuple[_BatchNorm, float]] = []  # of the target, where each process has groups of its own
         self.make_target()
 
     @classmethod
@@ -88,20 +91,43 @@ class MoCoV2(MomentumMethod):
         """Into how many groups a batch of keys is divided, each of about `group` images."""
         return max(1, round(batch_size / group))
 
+    def unite(self, batch_size: int) -> None:
+        """As any method; but every group of keys stays with one process, and each has as many, if there are several."""
+        groups = self.groups_of(batch_size, self.group)
+        if groups == 1:
+            super().unite(batch_size)
+            return
+        if groups % size():
+            raise ValueError(
+                f"expected groups of keys that {size()} processes can share, found {groups} of about "
+                f"{batch_size / groups:.3g} images; type: --set method.group={max(2, batch_size // size())}"
+            )
+        synced(self, but=[self.target])
+        # A rank's groups are every so-manieth of all: its running statistics forget as much between two of its own, and
+        # their mean, of which the rank with the last group has the largest part, is what one process has.
+        for part in self.target.modules():
+            if isinstance(part, _BatchNorm) and part.track_running_stats:
+                stays = 1 - cast(float, part.momentum)
+                part.momentum = 1 - stays ** size()
+                share = (1 - stays) * stays ** (size() - 1 - rank()) / part.momentum
+                self.turns.append((part, size() * share))
+
     def step(self, views: Views) -> Step:
         """InfoNCE of the first views. Logs: `contrastive` (chance ln(1 + K); ln B without a queue)."""
         features = self.encode(views.inputs[0])
         self.keys = self._keys(views.inputs[1])
         query = self.projector(features.pooled)
-        negatives = None if self.queue is None else self.queue.rows.clone()
-        loss = info_nce(query, self.keys, negatives, temperature=self.temperature)
+        if self.queue is None:
+            loss = info_nce(gathered(query), gathered(self.keys), None, temperature=self.temperature)
+        else:
+            loss = info_nce(query, self.keys, self.queue.rows.clone(), temperature=self.temperature)
         compared = torch.cat([query.detach(), self.keys])
         return Step(loss=loss, features=features, logs={"contrastive": loss.detach()}, projections=compared)
 
     @torch.no_grad()
     def _keys(self, x: Tensor) -> Tensor:
         """Unit vectors `[B, P]` of the target, in the images' order."""
-        groups = self.groups_of(len(x), self.group)
+        groups = max(1, self.groups_of(size() * len(x), self.group) // size())
         pooled = self.encode_target(*(x[start::groups] for start in range(groups))).pooled
         place = torch.cat([torch.arange(start, len(x), groups, device=x.device) for start in range(groups)])
         keys = F.normalize(self.target["projector"](pooled), dim=1)
@@ -110,10 +136,18 @@ class MoCoV2(MomentumMethod):
     def after_step(self) -> None:
         """The target follows; the keys join the queue."""
         super().after_step()
+        for norm, share in self.turns:
+            torch._foreach_mul_(running_of(norm), share)
+        averaged([statistic for norm, _ in self.turns for statistic in running_of(norm)])
         if self.queue is not None:
-            self.queue.push(self.keys)
+            self.queue.push(gathered(self.keys))
 
     @property
     def chance_loss(self) -> float | None:
         """That of keys that are all alike, ln(1 + K); without a queue it depends on the batch."""
         return None if self.queue is None else math.log(1 + len(self.queue.rows))
+
+
+def running_of(norm: _BatchNorm) -> list[Tensor]:
+    """The running statistics of a batch norm that has some."""
+    return [cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)]

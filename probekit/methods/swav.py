@@ -14,6 +14,7 @@ from probekit.methods.losses import sinkhorn, swapped_cross_entropy, used
 from probekit.methods.momentum import Clock, FeatureQueue
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
+from probekit.ranks import gathered, mine
 from probekit.views.recipes import VIEWS, Views
 
 
@@ -99,12 +100,12 @@ class SwAV(Method):
         with torch.autocast(weight.device.type, enabled=False):
             z = F.normalize(self.projector(torch.cat(pooled)), dim=1)
             scores = (z @ weight.T).view(-1, batch, len(weight))
-        self.latest = torch.split(z.detach(), batch)[:VIEWS]
-        large = scores[:VIEWS].detach()
-        codes = torch.stack([self._codes(i, score, weight.detach()) for i, score in enumerate(large)])
+        large = z[: VIEWS * batch].detach()
+        self.latest = gathered(large, VIEWS).chunk(VIEWS)
+        codes = torch.stack([mine(self._codes(i, weight.detach())) for i in range(VIEWS)])
         loss = swapped_cross_entropy(codes, scores / self.temperature)
-        logs = {"swapped": loss.detach(), "prototypes used": used(large.flatten(0, 1))}
-        return Step(loss, features, logs, projections=torch.cat(self.latest))
+        logs = {"swapped": loss.detach(), "prototypes used": used(scores[:VIEWS].detach().flatten(0, 1))}
+        return Step(loss, features, logs, projections=large)
 
     @property
     def _frozen(self) -> Tensor:
@@ -112,16 +113,18 @@ class SwAV(Method):
         return self.clock.before(self.freeze)
 
     @torch.no_grad()
-    def _codes(self, view: int, scores: Tensor, prototypes: Tensor) -> Tensor:
-        """Codes `[B, K]` of a large crop, together with its queue where that is in use."""
-        weight = None
+    def _codes(self, view: int, prototypes: Tensor) -> Tensor:
+        """Codes `[B, K]` of a large crop of all images, together with its queue where that is in use."""
+        z, weight = self.latest[view], None
+        batch = len(z)
         if self.queues:
             queue = self._queues()[view]
             in_use = queue.full & ~self.clock.before(self.queue_from)
-            weight = torch.cat([in_use.expand(len(queue.rows)), torch.ones_like(in_use).expand(len(scores))]).float()
-            scores = torch.cat([queue.rows @ prototypes.T, scores])
-        codes = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations, weight=weight)
-        return codes[-len(self.latest[view]) :]
+            weight = torch.cat([in_use.expand(len(queue.rows)), torch.ones_like(in_use).expand(batch)]).float()
+            z = torch.cat([queue.rows, z])
+        with torch.autocast(z.device.type, enabled=False):
+            scores = z @ prototypes.T
+        return sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations, weight=weight)[-batch:]
 
     def _queues(self) -> list[FeatureQueue]:
         return cast(list[FeatureQueue], list(self.queues))

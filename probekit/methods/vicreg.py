@@ -8,7 +8,8 @@ from probekit.config import Count, Positive
 from probekit.methods.base import Method, Step
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.views.recipes import Views
+from probekit.ranks import gathered
+from probekit.views.recipes import VIEWS, Views
 
 EPSILON = 1e-4  # of the variance: paper, section 4.1
 
@@ -63,9 +64,9 @@ class VICReg(Method):
     def step(self, views: Views) -> Step:
         """The weighted sum. Logs: `invariance`, `variance` and `covariance`, unweighted."""
         features = self.encode(*views.inputs)
-        z1, z2 = map(self.projector, features.pooled.chunk(2))
-        terms = vicreg_terms(z1, z2)
+        z = torch.cat([*map(self.projector, features.pooled.chunk(2))])
+        terms = vicreg_terms(*gathered(z, VIEWS).chunk(2))
         loss = sum((w * t for w, t in zip(self.weights, terms, strict=True)), torch.zeros((), device=terms[0].device))
         names = ("invariance", "variance", "covariance")
         logs = {name: term.detach() for name, term in zip(names, terms, strict=True)}
-        return Step(loss, features, logs, projections=torch.cat([z1, z2]).detach())
+        return Step(loss, features, logs, projections=z.detach())

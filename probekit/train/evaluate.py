@@ -2,19 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from probekit.data.split import DeviceSplit
+from probekit.data.split import DeviceSplit, Images
 from probekit.models.encoder import Encoder, Features
-from probekit.models.extract import extract
+from probekit.models.extract import extract, read_shared
 from probekit.probes.cross_validation import kappa as kappa_of
 from probekit.probes.knn import MONITOR_K, MONITOR_T, nearest, vote
 from probekit.probes.linear import Space, fit
 from probekit.probes.protocol import FIXED_C, Part, check_part, validation_part
 from probekit.probes.spectrum import centred_singular_values, rankme
+from probekit.ranks import from_first
 
 # Monitors, by the names of `train.monitor`: nothing is chosen, so nothing is held out. Each takes `[N, D]` and int64
 # `[N]` of what is known, `[M, D]` and int64 `[M]` of what is scored.
@@ -106,17 +109,26 @@ class Monitor:
         return labels is not None and len(np.unique(labels)) > 1
 
     def score(self, encoder: nn.Module) -> Scores:
-        """Scores frozen features; leaves the encoder's mode as it was. Without labels there is the rank alone."""
+        """Scores frozen features; leaves the encoder's mode as it was. Without labels there is the rank alone.
+
+        Of several processes each embeds its share, and the first scores.
+        """
         labels = self.train.split.class_labels
         if not self.can_score or labels is None:
-            return Scores(None, None, _rank(extract(encoder, self.train.images[self._sample])))
-        features = extract(encoder, self.train.images)
-        if self.val is not None and self.val.split.class_labels is not None:
-            val = self._score_split(encoder, features, labels, self.val)
-        else:
-            val = self._score_part(features, labels)
-        test = self._score_split(encoder, features, labels, self.test)
-        return Scores(val, test, _rank(features[self._sample]))
+            sample = embedded(encoder, self.train.images[self._sample])
+            return from_first(lambda: Scores(None, None, _rank(sample)))
+        features = embedded(encoder, self.train.images)
+        of_val, of_test = _of_labelled(encoder, self.val), _of_labelled(encoder, self.test)
+
+        def scores() -> Scores:
+            if of_val is None:
+                val = self._score_part(features, labels)
+            else:
+                val = self._score_split(features, labels, self.val, of_val)
+            test = self._score_split(features, labels, self.test, of_test)
+            return Scores(val, test, _rank(features[self._sample]))
+
+        return from_first(scores)
 
     @property
     def _sample(self) -> slice:
@@ -131,12 +143,21 @@ class Monitor:
         return self.scored(features[fit], labels[fit], features[held], labels[held])
 
     def _score_split(
-        self, encoder: nn.Module, features: NDArray[np.float32], labels: NDArray[np.int64], split: DeviceSplit | None
+        self, features: X, labels: Y, split: DeviceSplit | None, seen: NDArray[np.float32] | None
     ) -> float | None:
-        if split is None or split.split.class_labels is None:
-            return None
-        seen = extract(encoder, split.images)
-        return self.scored(features, labels, seen, split.split.class_labels)
+        known = None if split is None else split.split.class_labels
+        return None if known is None or seen is None else self.scored(features, labels, seen, known)
+
+
+def embedded(encoder: nn.Module, images: Images) -> NDArray[np.float32]:
+    """`extract`, of several processes each a share of the images."""
+    found = read_shared(images, lambda own: torch.from_numpy(extract(encoder, own)))
+    return cast(NDArray[np.float32], found.numpy())
+
+
+def _of_labelled(encoder: nn.Module, split: DeviceSplit | None) -> NDArray[np.float32] | None:
+    known = None if split is None else split.split.class_labels
+    return None if known is None or split is None else embedded(encoder, split.images)
 
 
 def _rank(features: NDArray[np.float32]) -> float | None:

@@ -2,20 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from probekit import ranks
 from probekit.branches.base import Epoch, active_branches
 from probekit.config import Config
-from probekit.data.split import DeviceSplit, StreamedImages, feed
+from probekit.data.split import DeviceSplit, Images, StreamedImages, feed
 from probekit.device import more_room, told
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, Features, save_encoder
-from probekit.models.extract import eval_mode, read_all
+from probekit.models.extract import eval_mode, read_all, read_shared
 from probekit.output.console import stop_on_signals
 from probekit.restore.build import restore_rng, rng_state, save_checkpoint, stream_seed
 from probekit.run import Run
@@ -23,31 +24,11 @@ from probekit.train.evaluate import Monitor, Projecting
 from probekit.train.health import RANK, CollapseError, complaints
 from probekit.train.live import Display
 from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rates
+from probekit.train.pace import READ_AFTER, Pace
+from probekit.train.progress import NonFiniteLossError, Progress
 from probekit.train.step import RecordedStep, build_step, fastest_step
 
-READ_EVERY = 50  # steps between reads of the device's loss buffer: each read waits for the device
-READ_AFTER = 10.0  # seconds after which it is read all the same: slow runs should show that they move
 WAITS = 0.1  # of the time, from which waiting for images is worth a line; ours
-SAVE_EVERY = 60.0  # seconds: what a kill can cost
-
-
-class NonFiniteLossError(ValueError):
-    """The loss became infinite or NaN."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands: all of it goes into the checkpoint.
-
-    `batch`: finished batches of the epoch that is under way; `begun`: what branches found when it began; `best`: best
-    score so far of "best_val" and "best_test".
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    begun: dict[str, float] = field(default_factory=dict)
-    best: dict[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -74,7 +55,7 @@ class Trainer:
         self.device = train.images.device
         self.batches = len(train) // config.train.batch_size  # the rest is dropped, as in the authors' code
         assert self.batches > 0
-        torch.manual_seed(stream_seed(config.seed, "dropout"))  # draws from the global state; checkpoints keep it
+        self._seed_dropout()
         labels = train.split.labels
         self.labels = torch.from_numpy(labels).to(self.device) if labels is not None and labels.ndim == 1 else None
         method.plan(batches=self.batches, epochs=config.train.epochs)
@@ -92,7 +73,7 @@ class Trainer:
         )
         self.progress = Progress()
         self.buffer: list[Tensor] = []
-        self.saved_at = self.read_at = time.monotonic()
+        self.pace = Pace()
         self.say, self.said_waiting = say, False
         self.fail_on_collapse, self.said = False, set[str]()
 
@@ -120,7 +101,7 @@ class Trainer:
         Returns False if a signal stopped it; everything is saved either way. A NonFiniteLossError if the loss is no
         longer a number; the last good checkpoint stands.
         """
-        with stop_on_signals() as stopped:
+        with stop_on_signals(passed_on=ranks.size() > 1) as stopped:
             while self.progress.epoch < self.config.train.epochs:
                 if not self._train_epoch(display, stopped):
                     self.save()
@@ -136,16 +117,16 @@ class Trainer:
             self.train.images.waited = 0.0  # the monitor and what began the epoch have read them too
         size = self.config.train.batch_size
         started, first = time.monotonic(), self.progress.batch
-        order = torch.split(self._order(), size)[first : self.batches]
+        order = list(map(ranks.mine, torch.split(self._order(), size)[first : self.batches]))
         for batch, (index, images) in enumerate(feed(self.train.images, order), first):
             self.advance(index, images)
             self.progress.batch = batch + 1
-            if stopped:
+            due = self.pace.due(len(self.buffer), stopped, last=batch + 1 == self.batches)
+            if due.stop or due.read:
                 self._read_buffer()
+            if due.stop:
                 return False
-            waited = time.monotonic() - self.read_at >= READ_AFTER
-            if waited or len(self.buffer) >= READ_EVERY or batch + 1 == self.batches:
-                self._read_buffer()
+            if due.read:
                 done = (batch + 1 - first) * size
                 display.progress(
                     epochs_done=self.step_count / self.batches,
@@ -154,8 +135,8 @@ class Trainer:
                     lr=self.schedule.at(self.step_count - 1),
                 )
                 self._say_if_waiting(time.monotonic() - started)
-                if time.monotonic() - self.saved_at > SAVE_EVERY:
-                    self.save()
+            if due.save:
+                self.save()
         return True
 
     def _begin_epoch(self) -> None:
@@ -165,7 +146,9 @@ class Trainer:
             of=settings.epochs,
             embed=self._project_all,
             embed_view=self._project_all,
-            read=lambda read: read_all(self.method.encoder, images, read, precision=settings.precision),
+            read=lambda read: read_shared(
+                images, lambda own: read_all(self.method.encoder, own, read, precision=settings.precision)
+            ),
             size=(images.shape[-2], images.shape[-1]),
             labels=self.labels,
             say=self.say,
@@ -206,7 +189,7 @@ class Trainer:
         due = last or (done.epoch - 1) % self.config.train.eval_every == 0
         scores, best = self._evaluate() if due else ({}, [])
         line |= scores
-        self.run.append_metrics(line)
+        ranks.from_first(lambda: self.run.append_metrics(line))
         display.epoch(line, scored=due)
         found = complaints(line, self.method, epochs=self.config.train.epochs)
         for kind, text in found.items():
@@ -215,7 +198,7 @@ class Trainer:
         self.said |= found.keys()
         keep = self.config.train.keep_every
         if keep and (last or done.epoch % keep == 0):  # before the checkpoint from which a killed run goes on
-            save_encoder(self.run.kept(done.epoch), self.encoder, self._encoder_info())
+            ranks.from_first(lambda: save_encoder(self.run.kept(done.epoch), self.encoder, self._encoder_info()))
         if due:
             self.save(*best)
         if self.fail_on_collapse and "collapse" in found:
@@ -244,10 +227,16 @@ class Trainer:
         A NonFiniteLossError if a weight is no longer a number, which the last loss did not show.
         """
         self._check_weights()
-        self._write(*best, "last")  # in this order: a killed run goes on from `last`, and writes no best one again
-        save_encoder(self.run.encoder, self.encoder, self._encoder_info())
-        self.run.update(recorded=isinstance(self.step, RecordedStep) and self.step.graph is not None)
-        self.saved_at = time.monotonic()
+        states = ranks.collected(rng_state(self.device, self.generator))
+
+        def write() -> None:
+            # `last` comes last: a killed run goes on from it, and writes no best one again.
+            self._write([*best, "last"], states)
+            save_encoder(self.run.encoder, self.encoder, self._encoder_info())
+            self.run.update(recorded=isinstance(self.step, RecordedStep) and self.step.graph is not None)
+
+        ranks.from_first(write)
+        self.pace.saved_at = time.monotonic()
 
     def _check_weights(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.method.parameters()):
@@ -265,26 +254,32 @@ class Trainer:
         except (TypeError, RuntimeError, LookupError, AttributeError) as error:
             text = " ".join(str(error).split())[:200]
             raise ValueError(f"expected the state of {self.run.name} in its checkpoint, found: {text}") from error
-        self.run.keep_metrics(self.progress.epoch)
-        # A kill may have come between the writing of the checkpoint and of the encoder.
-        save_encoder(self.run.encoder, self.encoder, self._encoder_info())
+        if ranks.is_first():
+            self.run.keep_metrics(self.progress.epoch)
+            # A kill may have come between the writing of the checkpoint and of the encoder.
+            save_encoder(self.run.encoder, self.encoder, self._encoder_info())
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.method.load_state_dict(saved["method"])
         self.optimizer.load_state_dict(saved["optimizer"])
         rates_on_device(self.optimizer, self.device)
-        restore_rng(saved["rng"], self.device, self.generator)
+        states = [saved["rng"], *saved.get("other_ranks", [])]
+        same = len(states) == ranks.size()
+        restore_rng(states[ranks.rank() if same else 0], self.device, self.generator)
         progress = Progress(**saved["progress"])
         wrong = [name for name, value in asdict(progress).items() if type(value) is not type(getattr(Progress(), name))]
         if wrong or (progress.batch and "loss" not in progress.sums):
             raise TypeError(f"no {', '.join(wrong) or 'sum of losses'}")
         self.progress = progress
+        if not same:  # as many streams of their own as there are processes now
+            self._seed_dropout(self.step_count)
 
-    def _write(self, *names: str) -> None:
+    def _write(self, names: Sequence[str], states: Sequence[dict[str, Any]]) -> None:
         content: dict[str, Any] = {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": rng_state(self.device, self.generator),
+            "rng": states[0],
+            **({"other_ranks": list(states[1:])} if states[1:] else {}),
             "progress": asdict(self.progress),
             "encoder_header": {"spec": self.encoder.spec, "kept": self.method.kept, **self._encoder_info()},
         }
@@ -293,30 +288,25 @@ class Trainer:
     def _encoder_info(self) -> dict[str, Any]:
         return {**self.header, "epoch": self.progress.epoch}
 
+    def _seed_dropout(self, *begun: int) -> None:
+        """Dropout draws from the global state, which checkpoints keep; each of several processes drops others."""
+        own: list[int] = [ranks.rank()] if ranks.rank() else []
+        torch.manual_seed(stream_seed(self.config.seed, "dropout", *own, *begun))
+
     def _order(self) -> Tensor:
         """This epoch's order of the images: a function of (seed, epoch), so that resuming needs no state."""
         shuffle = torch.Generator().manual_seed(stream_seed(self.config.seed, "order", self.progress.epoch))
         return torch.randperm(len(self.train), generator=shuffle)
 
     def _read_buffer(self) -> None:
-        self.read_at = time.monotonic()
+        self.pace.read_at = time.monotonic()
         if not self.buffer:
             return
-        names = self.eager_step.names
-        sums = self.progress.sums
-        if sums and sums.keys() != set(names):  # of a checkpoint that lost some
-            raise ValueError(f"expected sums of {', '.join(names)} in the checkpoint, found {', '.join(sums)}")
-        table = torch.stack(self.buffer)
+        # Not `averaged`: the last bits of a mean would depend on how many steps are read at once.
+        table = ranks.gathered(torch.stack(self.buffer)[None]).mean(0)
         first = self.step_count - len(self.buffer)
         self.buffer = []
-        for offset, row in enumerate(table.tolist()):
-            if not all(map(math.isfinite, row)):
-                found = ", ".join(f"{k} {v:g}" for k, v in zip(names, row, strict=True))
-                raise NonFiniteLossError(
-                    f"expected a finite loss, found {found} at step {first + offset + 1}; {self._try()}"
-                )
-            for name, value in zip(names, row, strict=True):
-                sums[name] = sums.get(name, 0.0) + value
+        self.progress.add(self.eager_step.names, table.tolist(), first, self._try())
 
     def _try(self) -> str:
         return f"try --set optimizer.lr={self.config.optimizer.lr / 10:g} or --precision fp32"
@@ -335,12 +325,12 @@ class Trainer:
             seed = stream_seed(self.config.seed, "bank", self.progress.epoch, view)
             generator = torch.Generator(self.device).manual_seed(seed)
             encode, size = (lambda x: self.encoder(self.eager_step.first_views(x, generator))), None
-        with eval_mode(self.method):
-            found = read_all(
-                encode,
-                self.train.images,
-                lambda features: project(features.pooled.float()).float(),  # batch by batch: embeddings may be longer
-                max_size=size,
-                precision=self.config.train.precision,
-            )
+
+        def read(images: Images) -> Tensor:
+            # Batch by batch, as embeddings may be longer than projections.
+            projected = lambda features: project(features.pooled.float()).float()  # noqa: E731
+            return read_all(encode, images, projected, max_size=size, precision=self.config.train.precision)
+
+        with eval_mode(self.method):  # each process draws the views of all images, as one would
+            found = read_shared(self.train.images, read) if view is None else read(self.train.images)
         return found.to(self.device)

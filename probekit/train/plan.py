@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
+from probekit import ranks
 from probekit.branches.base import active_branches
 from probekit.config import Config, fitted, resolve
 from probekit.data.split import DeviceSplit, check_depth, check_divisible, open_split, shrunk
@@ -78,7 +79,7 @@ def plan(asked: Asked, data: Path, console: Console) -> Planned:
     config = with_normalise(with_precision(config, place))
     if config.train.deterministic:
         compute_deterministically(place)
-    info = verify(data)
+    info = ranks.from_first(lambda: verify(data))
     train = open_placed(info, "train", config, place)
     if kind.needs_labels:
         check_labels(train, info, asked.method)
@@ -117,13 +118,28 @@ def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch
             f"expected at least {config.train.batch_size} training images (one batch), found {len(train)}"
             + (f"; type: --batch-size {len(train)}" if len(train) > 1 else "")
         )
+    if ranks.size() > 1:
+        unite(method, config.train.batch_size)
     with told("the weights", device, smaller_model(config)):
         return on_device(method, device)
+
+
+def unite(method: Method, batch_size: int) -> None:
+    """Lets several processes train one method, each with its share of a batch."""
+    if batch_size % ranks.size():
+        raise ValueError(
+            f"expected a batch that {ranks.size()} processes can share, found {batch_size} images; "
+            f"type: --batch-size {-(-batch_size // ranks.size()) * ranks.size()}"
+        )
+    method.unite(batch_size)
 
 
 def smaller_batch(step: TrainingStep) -> str:
     """What to type after a batch did not fit."""
     config, batch = step.config, step.config.train.batch_size
+    if ranks.size() > 1:  # another batch would be tried by all, and where one has no room the others wait for it
+        advice = f"type: --batch-size {batch // 2}"
+        return f"a batch of {batch} images does not fit into the memory of {ranks.size()} processes; {advice}"
     fits = batch_that_fits(step.rehearse, batch)
     advice = f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; {smaller_model(config)}"
     return f"a batch of {batch} images does not fit into the memory of {describe_device(step.images.device)}; {advice}"
@@ -140,7 +156,7 @@ def announce(planned: Planned, console: Console) -> None:
     config, device = planned.config, planned.device
     chosen = "" if planned.asked.preset else f" (the default on a {'GPU' if device.type == 'cuda' else 'CPU'})"
     precision = config.train.precision
-    settings = f"preset {config.preset}{chosen}, {precision}, {describe_device(device)}"
+    settings = f"preset {config.preset}{chosen}, {precision}, {computing(device)}"
     console.print(f"pretraining {' + '.join((config.method, *config.branches))} on {planned.info.path}, {settings}")
     optimizer, batch = config.optimizer, config.train.batch_size
     if optimizer.scaling != "none":
@@ -154,6 +170,12 @@ def announce(planned: Planned, console: Console) -> None:
     for note in planned.notes:
         console.print(note)
     announce_streaming(planned.train, console)
+
+
+def computing(device: torch.device) -> str:
+    """What a run's numbers depend on in their last bits, for the reader: how many processes, and on what."""
+    described = describe_device(device)
+    return f"{ranks.size()} processes, each on {described}" if ranks.size() > 1 else described
 
 
 def announce_precision(config: Config, device: torch.device, console: Console) -> None:

@@ -1,11 +1,12 @@
 """Starts, resumes and extends pretraining runs: from names and files to a finished run folder."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from shutil import rmtree
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from probekit.data.split import CPU, DeviceSplit
 from probekit.device import (
     choose_device,
     compute_deterministically,
-    describe_device,
     peak,
     ran_out_of_memory,
     reset_peak,
@@ -25,16 +25,26 @@ from probekit.device import (
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.probes import SIGNED
+from probekit.ranks import from_first, is_first
 from probekit.restore.build import load_checkpoint
 from probekit.run import Run, create_run, free_name, git_commit, versions
 from probekit.settings import Asked
 from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
-from probekit.train.logged import begin, chosen, draw_epoch
+from probekit.train.logged import BeginError, Logged, begin, chosen, draw_epoch
 from probekit.train.loggers.base import Ending
 from probekit.train.loop import Trainer
-from probekit.train.plan import announce, announce_streaming, open_placed, plan, prepare, smaller_batch, smaller_model
+from probekit.train.plan import (
+    announce,
+    announce_streaming,
+    computing,
+    open_placed,
+    plan,
+    prepare,
+    smaller_batch,
+    smaller_model,
+)
 
 
 def pretrain(
@@ -56,13 +66,22 @@ def pretrain(
     """
     planned = plan(asked, data, console)
     config, info, train, place = planned.config, planned.info, planned.train, planned.device
-    folder = runs / (name or free_name("-".join((asked.method, *asked.branches, data.stem)), runs))
-    run = create_run(folder, _record(config, info, place) | {"weights": planned.weights}, overwrite=overwrite)
+    record = _record(config, info, place) | {"weights": planned.weights}
+
+    def created() -> Run:
+        folder = runs / (name or free_name("-".join((asked.method, *asked.branches, info.name)), runs))
+        return create_run(folder, record, overwrite=overwrite)
+
+    run = from_first(created)
     announce(planned, console)
-    with run.locked("train"), _failing(run):
-        trainer = _build_trainer(config, planned.method, run, info, train, console)
-        trainer.fail_on_collapse = fail_on_collapse
-        return run, _fit(trainer, console, log=asked.log, after=0)
+    try:
+        with held(run), _failing(run):
+            trainer = _build_trainer(config, planned.method, run, info, train, console)
+            trainer.fail_on_collapse = fail_on_collapse
+            return run, _fit(trainer, console, log=asked.log, after=0)
+    except BeginError:  # of which nobody wants a run
+        rmtree(run.path)
+        raise
 
 
 def resume(
@@ -86,7 +105,7 @@ def resume(
         epochs: The new number of epochs, or None to keep the run's own.
         log: Names of loggers in place of the run's own; None keeps these.
     """
-    with run.locked("train"):
+    with held(run):
         return _resume(run, data, epochs, device, fail_on_collapse, log, console)
 
 
@@ -99,7 +118,7 @@ def _resume(
     log: Sequence[str] | None,
     console: Console,
 ) -> tuple[Run, bool]:
-    content = run.read()
+    content = from_first(run.read)
     log = content.get("log", {}).get("to", []) if log is None else log
     chosen(log)
     config = Config.from_dict(content["config"])
@@ -109,7 +128,7 @@ def _resume(
     if config.train.deterministic:
         compute_deterministically(place)
     data = data or run.data()
-    info = verify(data)
+    info = from_first(lambda: verify(data))
     if info.content_hash != content["dataset"]["hash"]:
         raise ValueError(
             f"expected {data} as it was when {run.name} started "
@@ -131,7 +150,7 @@ def _resume(
     after = max((line["step"] for line in run.read_metrics()), default=0)  # of epochs that are trained again, too
     trainer.restore(saved)
     del saved  # else it lives until training ends
-    resumed, computes = content.get("resumed", []), describe_device(place)
+    resumed, computes = content.get("resumed", []), computing(place)
     before = resumed[-1]["device"] if resumed else content["device"]
     if before != computes:
         console.print(
@@ -139,7 +158,8 @@ def _resume(
         )
         resumed = [*resumed, {"epoch": done, "device": computes}]
     dataset = content["dataset"] | {"path": str(data)}
-    run.update(state="running", config=config.to_dict(), dataset=dataset, resumed=resumed)
+    changes = {"state": "running", "config": config.to_dict(), "dataset": dataset, "resumed": resumed}
+    from_first(lambda: run.update(**changes))
     tenths = 10 * trainer.step_count // trainer.batches  # a signal stops within an epoch
     console.print(f"resuming {run.path} after epoch {tenths / 10:g} of {config.train.epochs}")
     announce_streaming(train, console)
@@ -152,8 +172,8 @@ def _record(config: Config, info: DatasetInfo, device: torch.device) -> dict[str
     return {
         "state": "running",
         "config": config.to_dict(),
-        "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem},
-        "device": describe_device(device),
+        "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.name},
+        "device": computing(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "commit": git_commit(),
@@ -185,7 +205,9 @@ def _fit(trainer: Trainer, console: Console, *, log: Sequence[str], after: int) 
     run, device = trainer.run, trainer.device
     finished, full = False, False
     draw = partial(draw_epoch, trainer.method, trainer.train.images, trainer.config)
-    logged = begin(run, chosen(log), console.print, after=after, draw=draw)
+    logged = Logged({}, console.print)
+    if is_first():
+        logged = begin(run, chosen(log), console.print, after=after, draw=draw)
     ending: Ending = "failed"
     reset_peak(device)
     try:
@@ -212,8 +234,13 @@ def _fit(trainer: Trainer, console: Console, *, log: Sequence[str], after: int) 
         logged.close(ending)
     if full:
         raise ValueError(smaller_batch(trainer.eager_step))
-    run.update(state=ending)
+    from_first(lambda: run.update(state=ending))
     return finished
+
+
+def held(run: Run) -> AbstractContextManager[None]:
+    """The run, against other trainers; of several processes that train it together the first holds it."""
+    return run.locked("train") if is_first() else nullcontext()
 
 
 @contextmanager
@@ -222,6 +249,7 @@ def _failing(run: Run) -> Iterator[None]:
     try:
         yield
     except Exception:
-        with suppress(OSError):  # on a full disk it stays "running", which is read as "interrupted"
-            run.update(state="failed")
+        if is_first():
+            with suppress(OSError):  # on a full disk it stays "running", which is read as "interrupted"
+                run.update(state="failed")
         raise

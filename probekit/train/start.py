@@ -1,4 +1,4 @@
-"""`probekit pretrain`: starts or resumes a run and says how to go on, or says what it would cost."""
+"""`probekit pretrain`: starts or resumes a run and says how to go on if it was stopped, or says what it would cost."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,10 @@ from rich.console import Console
 
 from probekit.data.gen import dataset_or_default
 from probekit.data.locate import newest_dataset
-from probekit.h5 import read_info
-from probekit.output.hints import after_pretraining
 from probekit.registry import LOGGERS, METHODS, branch_named, nearest
 from probekit.run import IMPORTED, Run, check_name, open_run
 from probekit.settings import Asked
+from probekit.train.launch import joined, once, typed_again
 
 
 class StoppedError(ValueError):
@@ -36,19 +35,20 @@ def run_pretrain(
     A StoppedError if a signal stopped the run.
     """
     _check(asked, runs, name, overwrite)
-    chosen = dataset_or_default(data, data_folder, runs, console)
-    from probekit.train.pretrain import pretrain
+    with joined(asked.device):
+        chosen = once(lambda: dataset_or_default(data, data_folder, runs, console))
+        from probekit.train.pretrain import pretrain
 
-    run, finished = pretrain(
-        asked,
-        data=chosen,
-        runs=runs,
-        name=name,
-        overwrite=overwrite,
-        fail_on_collapse=fail_on_collapse,
-        console=console,
-    )
-    _report(run, finished, console)
+        run, finished = pretrain(
+            asked,
+            data=chosen,
+            runs=runs,
+            name=name,
+            overwrite=overwrite,
+            fail_on_collapse=fail_on_collapse,
+            console=console,
+        )
+        _report(run, finished, console)
     return run
 
 
@@ -113,7 +113,20 @@ def run_resume(
     """
     if refused:
         raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")
-    opened = open_run(name, runs)
+    with joined(device):
+        opened = once(lambda: open_run(name, runs))
+        _refuse_other(opened, method)
+        from probekit.train.pretrain import resume
+
+        run, finished = resume(
+            opened, data=data, epochs=epochs, device=device, fail_on_collapse=fail_on_collapse, log=log, console=console
+        )
+        _report(run, finished, console)
+    return run
+
+
+def _refuse_other(opened: Run, method: str | None) -> None:
+    """Refuses a run that was not trained here, or trains another method."""
     content = opened.read()
     trains = content["config"]["method"]
     if content["state"] == IMPORTED:
@@ -122,18 +135,10 @@ def run_resume(
         )
     if method not in (None, trains):
         raise ValueError(f"expected a run of {method}, found {opened.name} of {trains}; type: --resume --name NAME")
-    from probekit.train.pretrain import resume
-
-    run, finished = resume(
-        opened, data=data, epochs=epochs, device=device, fail_on_collapse=fail_on_collapse, log=log, console=console
-    )
-    _report(run, finished, console)
-    return run
 
 
 def _report(run: Run, finished: bool, console: Console) -> None:
     if not finished:
-        again = f"probekit pretrain --resume --name {quote(run.argument)}"
+        again = f"probekit pretrain --resume --name {quote(run.argument)}{typed_again()}"
         raise StoppedError(f"stopped, all saved; to go on type: {again}")
     console.print(f"wrote {run.path}: encoder.safetensors, checkpoints/, metrics.jsonl")
-    console.print(after_pretraining(run, read_info(run.data())))

@@ -12,18 +12,21 @@ from probekit.branches.base import Branch, active_branches, has_loss, running_br
 from probekit.config import Config
 from probekit.data.split import Images, StreamedImages, shrunk
 from probekit.methods.base import Method, Step
+from probekit.ranks import averaged, gathered, size
 from probekit.restore.build import stream_seed
 from probekit.train.gpu import Before, Compiled, compile_networks, release, told
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.views.crops import Placement
-from probekit.views.recipes import ViewMaker, Views, recipe_of
+from probekit.views.recipes import Drawn, ViewMaker, Views, recipe_of
 
 WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its algorithms, the optimizer makes its state
 
 
 class TrainingStep:
     """Makes one step on a batch, all on the device, and returns its scalars, float32 `[k]`.
+
+    Of several processes each has its share of the batch, and the scalars' mean over them is that of the batch.
 
     `names`: what the k scalars are, known after the first step; "loss" is the first. `images`: all of the split, uint8
     `[N, C, H, W]`: branches may ask for more than the batch; `generator`: on the device: the source of the views'
@@ -53,11 +56,12 @@ class TrainingStep:
         """The whole step on some images of the split: int64 `[B]`, uint8 `[B, C, H, W]`."""
         loss, step = self._gradients(index, images)
         lay_as_weights(self.method.parameters())
+        averaged([p.grad for p in self.method.parameters() if p.grad is not None])
         if self.config.optimizer.clip:
             clip_each([p.grad for p in self.method.parameters() if p.grad is not None], self.config.optimizer.clip)
         self.optimizer.step()
         self.method.after_step()
-        health = batch_health(step.features.pooled, len(index)) | projection_health(step.projections, len(index))
+        health = _health(step, len(index))
         own = {OWN_LOSS: step.loss.detach()} if any(map(has_loss, active_branches(self.method))) else {}
         logs = {"loss": loss.detach(), **own, **step.logs, **health}
         self.names = list(logs)
@@ -74,7 +78,12 @@ class TrainingStep:
 
     def views(self, index: Tensor, images: Tensor) -> Views:
         """Augmented views of a batch of images; arguments as for the step."""
-        return self.make(images, self.maker.draw(len(images), self.generator), self._placement(index))
+        return self.make(images, self._drawn(self.maker, len(images)), self._placement(index))
+
+    def _drawn(self, maker: ViewMaker, images: int, copies: int = 1) -> Drawn:
+        """Draws for so many images of each process, each so many times; what this one needs of it."""
+        batch = size() * images
+        return maker.draw(copies * batch, self.generator).mine(batch)
 
     def _placement(self, index: Tensor) -> Placement | None:
         found = (branch.placement(index) for branch in running_branches(self.method))
@@ -99,17 +108,25 @@ class TrainingStep:
         for branch in running_branches(self.method):
             more = branch.companions(index, self.generator)
             if more is not None:
-                step.companions[branch.name] = self.method.encode(self._first_views(more))
+                step.companions[branch.name] = self.method.encode(self._first_views(more, len(index)))
         return step
 
-    def _first_views(self, index: Tensor) -> Tensor:
-        drawn = self.of_companions.draw(len(index), self.generator)
+    def _first_views(self, index: Tensor, batch: int) -> Tensor:
+        drawn = self._drawn(self.of_companions, batch, len(index) // batch)
         return self.make_companions(self.images[index], drawn, self._placement(index)).inputs[0]
 
     def first_views(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """One view of each image in [0, 1], `[B, C, H, W]`, made as the recipe's first is and not corrupted."""
         images = (255 * x).round().to(torch.uint8)
         return self.of_companions(images, self.of_companions.draw(len(images), generator)).inputs[0]  # type: ignore[no-any-return]
+
+
+def _health(step: Step, batch: int) -> dict[str, Tensor]:
+    """Numbers of the embeddings and projections of so many images of each process, of all of them."""
+    pooled, projections = step.features.pooled.detach(), step.projections
+    pooled = gathered(pooled, len(pooled) // batch)
+    projections = None if projections is None else gathered(projections, len(projections) // batch)
+    return batch_health(pooled, size() * batch) | projection_health(projections, size() * batch)
 
 
 def clip_each(gradients: list[Tensor], largest: float) -> None:

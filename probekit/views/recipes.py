@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.config import SIDE, ViewsConfig
+from probekit.ranks import mine
 from probekit.registry import nearest
 from probekit.views.batched import uniforms
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, corruption_of, corruption_shapes
@@ -113,6 +114,15 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def recipe_named(recipe: str | Recipe) -> Recipe:
+    """A recipe, or that of a name; a ValueError if there is none of this name."""
+    if not isinstance(recipe, str):
+        return recipe
+    if recipe not in RECIPES:
+        raise ValueError(nearest("recipe", recipe, RECIPES))
+    return RECIPES[recipe]
+
+
 def recipe_of(settings: ViewsConfig) -> Recipe:
     """The recipe that settings name, with their strength of jitter and odds of corruptions."""
     found = RECIPES[settings.recipe]
@@ -158,6 +168,16 @@ class Drawn:
     flipped: Tensor
     changes: tuple[tuple[Tensor, ...], ...]
     corruption: tuple[Tensor, ...]
+
+    def mine(self, batch: int) -> "Drawn":
+        """What was drawn for this rank's images of a batch of all ranks'; all of it where there is one."""
+
+        def own(x: Tensor) -> Tensor:
+            return mine(x, len(x) // batch)
+
+        boxes = own(self.boxes.movedim(1, 0)).movedim(0, 1)
+        changes = tuple(tuple(map(own, drawn)) for drawn in self.changes)
+        return Drawn(boxes, own(self.flipped), changes, tuple(map(own, self.corruption)))
 
 
 class ViewMaker(nn.Module):
@@ -247,17 +267,13 @@ def make_views(
     name. `images`: uint8 [B, C, H, W]; C is 1 or 3. `generator`: on the device of `images`; the only source of
     randomness. `placement`: where the crops of each image stand; None is anywhere.
     """
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ValueError(nearest("recipe", recipe, RECIPES))
-        recipe = RECIPES[recipe]
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
             "expected images uint8 [B, 1, H, W] or [B, 3, H, W], found "
             f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}; "
             "pass the images as the dataset file holds them, channels second"
         )
-    maker = ViewMaker(recipe, images.shape[1:], size=size, stride=stride).to(images.device)
+    maker = ViewMaker(recipe_named(recipe), images.shape[1:], size=size, stride=stride).to(images.device)
     made: Views = maker(images, maker.draw(len(images), generator), placement)
     return made
 

@@ -20,7 +20,7 @@ from tests.typed import typed
     ("command", "line"),
     [
         ("gen landolt --list", "expected --list, which draws every generator, without a name"),
-        ("gen --list --out ''", "expected a picture NAME.png, found .; type --out picture.png"),
+        ("gen --list --out ''", "expected a picture NAME.png, NAME.svg or NAME.pdf, found .; type --out picture.png"),
         ("gen --list --out link.png", "link.png exists and is no picture that probekit drew"),
         ("gen landolt --certify --size 32 --n 0 --n-test 0", "expected an image in train or in test, found none in bo"),
         ("gen landolt --certify --size 32 --n 9999999999", "expected at most 1000000000 images in a split"),

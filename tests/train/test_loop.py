@@ -34,7 +34,7 @@ from probekit.reports.page import markdown
 from probekit.restore.build import build_method, load_checkpoint, save_checkpoint
 from probekit.run import Run
 from probekit.settings import Asked
-from probekit.train import loop, plan
+from probekit.train import loop, pace, plan
 from probekit.train import pretrain as starter
 from probekit.train.evaluate import Monitor, Projecting
 from probekit.train.live import Display
@@ -236,7 +236,7 @@ def test_what_a_run_resumes_from_is_not_read_into_the_gpu(
 
 def go_on(run: Run, data: Path) -> None:
     """In a child process: begins a run that saves after every step, or resumes it."""
-    loop.SAVE_EVERY, loop.READ_EVERY = 0.0, 1
+    pace.SAVE_EVERY, pace.READ_EVERY = 0.0, 1
     if (run.checkpoints / "last.pt").exists():
         resume(run, epochs=None, device="cpu", console=quiet())
     else:

@@ -18,7 +18,7 @@ from torch import Tensor
 from probekit.data import split as data_module
 from probekit.data.split import AHEAD, StreamedImages, feed, open_split
 from probekit.run import Run
-from probekit.train import loop
+from probekit.train import loop, pace
 from probekit.train.pretrain import resume
 from tests.datasets import small_shapes
 from tests.h5.test_encoded import one_label, smooth, write
@@ -153,6 +153,7 @@ def test_a_run_that_waits_for_images_says_so_once(
 
     monkeypatch.setattr(StreamedImages, "_fetch", slow)
     monkeypatch.setattr(loop, "READ_AFTER", 0.0)
+    monkeypatch.setattr(pace, "READ_AFTER", 0.0)
     out = io.StringIO()
     console = Console(file=out, width=300)
     monkeypatch.setattr("tests.train.test_loop.quiet", lambda: console)

@@ -1,0 +1,69 @@
+"""Who has died, by beats in a store that this process alone writes to.
+
+Alone: pytest tests/ranks/test_watch.py
+"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from torch.distributed import HashStore
+
+from probekit import ranks
+from probekit.train import watch
+from probekit.train.watch import LEFT, Watch
+
+
+@pytest.fixture
+def first(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Watch, HashStore, list[int]]]:
+    """The first of three, the store of all, and the codes with which it would have ended."""
+    for name, seconds in {"BEAT": 0.02, "SILENT": 0.2, "MISSED": 0.1, "PATIENCE": 1.0, "GRACE": 0.1}.items():
+        monkeypatch.setattr(watch, name, seconds)
+    monkeypatch.setattr(ranks, "size", lambda: 3)
+    monkeypatch.setattr(ranks, "largest", lambda *numbers: list(numbers))
+    store, codes = HashStore(), []
+    for rank in (1, 2):
+        store.set(f"beat/{rank}", "1")
+        store.set(f"who/{rank}", f"process {rank} on there")
+    watched = Watch(store, end=codes.append)
+    yield watched, store, codes
+    watched.over.set()
+    if watched.thread.ident is not None:
+        watched.thread.join()
+
+
+def test_the_one_that_beats_no_more_is_named_and_one_that_has_left_is_not(
+    first: tuple[Watch, HashStore, list[int]],
+) -> None:
+    watched, store, _ = first
+    store.set("beat/1", LEFT)
+    assert list(watched.missing()) == ["rank 2 of 3 (process 2 on there)"]
+    store.set("beat/2", LEFT)
+    assert list(watched.missing()) == []
+
+
+def test_silence_ends_the_process_with_one_line(
+    first: tuple[Watch, HashStore, list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    watched, store, codes = first
+    watched.start()
+    for beat in range(100):
+        store.set("beat/1", str(beat))
+        time.sleep(0.01)
+        if codes:
+            break
+    assert codes[0] == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "error: rank 2 of 3 (process 2 on there) has ended without a word, and so the others end; to go on from the "
+        "last checkpoint type: probekit pretrain --resume"
+    ]
+
+
+def test_one_alone_tells_and_the_others_end_a_while_after(first: tuple[Watch, HashStore, list[int]]) -> None:
+    watched, store, codes = first
+    store.add("ended", 1)
+    watched.start()
+    watched.thread.join(5)
+    assert codes == [1]
+    assert not watched.tells()
