@@ -80,13 +80,17 @@ def gen(
     certificate = _certificate(generator, out, how, overwrite, say) if certify else None
     info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
     if preview:
-        from probekit.data.show import preview as draw
-        from probekit.output.pictures import names_of
-
-        say.print(f"preview {names_of(draw(out))}")
+        _preview(out, say)
     say.print(after_data(info))
     if as_json:
         print_json(about(info))
+
+
+def _preview(file: Path, say: "Console") -> None:
+    from probekit.data.show import preview
+    from probekit.output.pictures import names_of
+
+    say.print(f"preview {names_of(preview(file))}")
 
 
 def _certificate(
