@@ -32,7 +32,7 @@ def draw_audit(truth: Truth, recipes: Sequence[Chosen], *, seed: int, out: Path)
     """
     lines = [line for each in recipes for line in _lines(_first(scenes_of(truth, each.max_size)), each, seed)]
     keys = {colour: f"evidence of {name}" for name, colour in _colours(truth.counterfactuals).items()}
-    title = f"What views leave of {truth.info.path.stem}\nOutlined: the evidence that is left of each class factor."
+    title = f"What views leave of {truth.info.name}\nOutlined: the evidence that is left of each class factor."
     n = len(lines[0][1][0][0])
     mosaic = Mosaic(len(lines), n * (1 + VIEWS), title=title, keys=keys, heads=1, left=NAMES, tail=1.3)
     for row, (name, columns) in enumerate(lines):

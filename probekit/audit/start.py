@@ -44,7 +44,7 @@ def run_audit(
     if out is not None:
         check_picture(out)
     info = verify(data())
-    picture = out or info.path.with_name(f"{info.path.stem}-audit-{name}.png")
+    picture = out or info.path.with_name(f"{info.name}-audit-{name}.png")
     if draws:
         check_picture(picture)
     truth = read_scenes(info, n)

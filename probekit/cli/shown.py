@@ -28,8 +28,8 @@ def show(
     named: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE|RUN",
-            help="A dataset file or a run; default: the newest file.",
+            metavar="DATA|RUN",
+            help="A dataset (a file, a folder of shards or a pattern) or a run; default: the newest file.",
             autocompletion=shared.shown_like,
         ),
     ] = None,
@@ -37,8 +37,8 @@ def show(
         Path | None,
         typer.Option(
             "--data",
-            metavar="FILE",
-            help="The dataset file to show a run or a method on.",
+            metavar="DATA",
+            help="The dataset to show a run or a method on.",
             autocompletion=shared.datasets_like,
         ),
     ] = None,
@@ -79,12 +79,13 @@ def show(
 def _run_or_file(named: str) -> "Run | None":
     """The run that was named, or None for a dataset file; a ValueError if it is neither."""
     from probekit.data.locate import guessed, run_named
+    from probekit.h5 import is_dataset
     from probekit.registry import nearest
     from probekit.run import find_runs
 
     run, path = run_named(named, shared.RUNS), Path(named)
     known = [*sorted(map(str, shared.DATA.glob("*.h5"))), *(run.name for run in find_runs(shared.RUNS))]
-    if run is None and known and path.suffix != ".h5" and not path.exists() and guessed(path, shared.DATA) is None:
+    if run is None and known and path.suffix != ".h5" and not is_dataset(path) and guessed(path, shared.DATA) is None:
         raise ValueError(nearest("dataset file or run", named, known))
     return run
 
@@ -122,7 +123,7 @@ def _show_file(
 ) -> dict[str, Any]:
     """A dataset file, with `draws` its description and a picture even without `out`; or what a method is given."""
     from probekit.data.gen import dataset_or_default
-    from probekit.data.show import describe, draw_grid, render_description
+    from probekit.data.show import describe, draw_grid, picture_of, render_description
     from probekit.h5 import read_info, verify
     from probekit.output.hints import after_data
     from probekit.output.pictures import names_of
@@ -146,7 +147,7 @@ def _show_file(
     if whole:
         say.print("verified: every checksum, and the hash of all contents")
     if draws or out is not None:
-        picture = draw_grid(path, out or path.with_suffix(".png"), split=split)
+        picture = draw_grid(path, out or picture_of(path), split=split)
         say.print(f"picture {names_of(picture)}")
     say.print(after_data(info))
     return description
@@ -162,7 +163,7 @@ def certify(
     named: Annotated[
         str | None,
         typer.Argument(
-            metavar="GENERATOR|FILE",
+            metavar="GENERATOR|DATA",
             help="A generator or a dataset file; default: the newest file.",
             autocompletion=shared.certified_like,
         ),
@@ -242,13 +243,13 @@ def _certify_file(
     from generators import GENERATORS
     from probekit.certificate.local import DEFAULT_N, locality, locality_blocks
     from probekit.data.gen import dataset_or_default
-    from probekit.h5 import read_info
+    from probekit.h5 import is_dataset, read_info
     from probekit.output.hints import after_data
     from probekit.output.terminal import progress_bar, show_blocks
     from probekit.registry import nearest
 
     if named is not None and Path(named).suffix != ".h5":
-        if not Path(named).exists():
+        if not is_dataset(Path(named)):
             raise ValueError(
                 nearest("generator or dataset file", named, [*GENERATORS, *map(str, shared.DATA.glob("*.h5"))])
             )

@@ -145,15 +145,6 @@ Published = Annotated[
     Path | None, typer.Option(file_okay=False, help="Folder of the published npz files; default: data/.")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once; default: one a GPU, else one a core.")]
-Engine = Annotated[
-    Literal["local", "slurm"], typer.Option(help="Who runs them: this machine, or a Slurm cluster, as one job array.")
-]
-Slurm = Annotated[
-    list[str],
-    typer.Option(
-        "--slurm", metavar="KEY=VALUE", help="What each job asks sbatch for, as time=4:00:00; may be repeated."
-    ),
-]
 LimitMinutes = Annotated[
     float | None, typer.Option(min=0, callback=shared.finite, help="Save everything and stop after so many minutes.")
 ]
@@ -180,8 +171,8 @@ def sweep(
     published: Published = None,
     device: shared.Device = "auto",
     jobs: Jobs = None,
-    engine: Engine = "local",
-    slurm: Slurm = (),  # type: ignore[assignment]
+    engine: shared.Engine = "local",
+    slurm: shared.Slurm = (),  # type: ignore[assignment]
     limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
     dry_run: Annotated[

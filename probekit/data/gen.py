@@ -10,7 +10,7 @@ from rich.console import Console
 
 from generators import GENERATORS
 from generators.certificates import shipped, told
-from probekit.data.generate import generate
+from probekit.data.generate import generate, generate_shards
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
 from probekit.output.terminal import progress_bar
@@ -18,23 +18,27 @@ from probekit.output.terminal import progress_bar
 LOOKED_AT = 64  # samples: some milliseconds
 
 
-def render_file(generator: str, out: Path, console: Console, **options: Any) -> DatasetInfo:
+def render_file(
+    generator: str, out: Path, console: Console, *, shards: int | None = None, **options: Any
+) -> DatasetInfo:
     """Renders and writes, with progress, and says what was written.
 
     A ValueError as `generate`, and for a name that does not end with .h5; an OSError if the file exists or cannot be
-    written. `options`: those of `generate`.
+    written. `shards`: how many, in the folder `out`; None is one file. `options`: those of `generate`.
     """
     check_h5(out)
     started = time.monotonic()
     with progress_bar(f"rendering {generator}", console) as advance:
-        info = generate(generator, out=out, progress=advance, **options)
+        if shards is None:
+            info = generate(generator, out=out, progress=advance, **options)
+        else:
+            info = generate_shards(generator, shards, out=out, progress=advance, **options)
     images = sum(split.n for split in info.splits.values())
     seconds = time.monotonic() - started
-    megabytes = out.stat().st_size / 1e6
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
-    console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s")
+    console.print(f"wrote {info.path}: {parts}; {info.size / 1e6:.1f} MB; {images / seconds:,.0f} images/s")
     console.print(f"content hash {info.content_hash}")
-    otherwise = f"no certificate of these settings; type: probekit certify {quote(str(info.path))}"
+    otherwise = f"no certificate of these settings; type: probekit certify {quote(str(out))}"
     for line in (*told(info.certificate, otherwise), *unseen(info)):
         console.print(line)
     return info

@@ -34,8 +34,8 @@ def describe(path: Path) -> dict[str, Any]:
     """Everything about a dataset file but its images, as JSON values; a ValueError if it is no sound dataset file."""
     info = read_info(path)
     content = asdict(info)
-    content["path"] = str(path)
-    content["bytes"] = path.stat().st_size
+    content |= {"path": str(path), "bytes": info.size, "shards": len(info.files)}
+    del content["files"], content["contents"], content["shard"]
     for name, split in content["splits"].items():
         labels = read_labels(path, name)
         split["per_class"] = None
@@ -76,7 +76,8 @@ def render_description(description: dict[str, Any]) -> Table:
     def row(name: str, text: str) -> None:
         table.add_row(name, Text(printable(text)))
 
-    row("file", f"{description['path']}, {description['bytes'] / 1e6:.1f} MB, {description['schema']}")
+    shards = "" if description["shards"] == 1 else f"{description['shards']:,} shards, "
+    row("file", f"{description['path']}, {shards}{description['bytes'] / 1e6:.1f} MB, {description['schema']}")
     row(
         "made by",
         f"{description['generator'] or 'import'}, seed {description['seed']}, probekit {description['version']}",
@@ -121,7 +122,12 @@ def _law(factor: dict[str, Any]) -> str:
 
 def preview(path: Path) -> Path:
     """Draws the grid of the first split beside the file, as a PNG of the same name."""
-    return draw_grid(path, path.with_suffix(".png"))
+    return draw_grid(path, picture_of(path))
+
+
+def picture_of(path: Path) -> Path:
+    """Where the picture of a dataset is drawn if nothing is typed: beside it, by its name."""
+    return path.with_name(f"{read_info(path).name}.png")
 
 
 def draw_grid(path: Path, out: Path, *, split: str | None = None) -> Path:

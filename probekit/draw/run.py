@@ -87,7 +87,7 @@ def _prepare(opened: OpenedRun, info: DatasetInfo, asked: Asked, console: Consol
     console.print(f"looking at {told} {sample.split} images of {info.path}: {KINDS[asked.kind]} ...")
     subjects = (own,) if untrained is None else (own, Subject(RANDOM, untrained))
     named = encoder_name({"run": opened.run.name, "checkpoint": str(opened.weights)})
-    return Work(asked, sample, subjects, f"{named} on {info.path.stem}")
+    return Work(asked, sample, subjects, f"{named} on {info.name}")
 
 
 def check_data(asked: Asked, info: DatasetInfo, named: str) -> None:
@@ -108,5 +108,5 @@ def check_out(out: Path | None, *, overwrite: bool) -> None:
 
 def free_picture(folder: Path, opened: OpenedRun, info: DatasetInfo, kind: str) -> Path:
     """NAME.png in a folder, or NAME-2.png and so on: a picture is made beside others, and over none."""
-    paths = (folder / f"{stem}.png" for stem in numbered(f"{kind}-{opened.weights}-{info.path.stem}"))
+    paths = (folder / f"{stem}.png" for stem in numbered(f"{kind}-{opened.weights}-{info.name}"))
     return next(path for path in paths if not any(each.exists() or each.is_symlink() for each in files_of(path)))

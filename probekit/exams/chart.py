@@ -209,7 +209,7 @@ def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
         ylim=(-4, 104),
         xlabel="radius of the parts, px",
         ylabel="answers, %",
-        title="Whole against parts: follows the whole",
+        title="Whole against parts",
     )
     name_ends(axes, ends, high=PANEL - 0.6)
 

@@ -108,7 +108,7 @@ def heatmap_run(
     for line in known:
         console.print(line)
     with run.locked("heatmap"):  # two at once would write one result
-        work, settings = _prepare(opened, info, asked, seed, console)
+        work, settings = prepare(opened, info, asked, seed, console)
         found, rows, predicted = evaluate(work, asked.maps, lambda line: console.print(f"  {line} ..."))
         opened.refuse_replaced(info)
         if coarse := coarse_maps(rows, run.argument):
@@ -126,7 +126,7 @@ def heatmap_run(
             "how": f"Maps of {settings['n']} images of the split {settings['split']}{explained}.",
             "options": asked.options,
             "seed": seed,
-            "command": _command(opened, asked, data, seed),
+            "command": command(opened, asked, data, seed),
             "fill": asked.fill,
             "black_ground": bool(np.median(work.truth.split.images) == 0),
             **found,
@@ -150,14 +150,14 @@ def coarse_maps(rows: Sequence[Row], run: str) -> str:
     return f"{names}: {high} x {wide} cells are too few to say where; for maps that have more type: {again}"
 
 
-def _command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int) -> str:
-    """What to type to get the same result."""
-    words = ["probekit", "heatmap", opened.run.argument, *(["--data", str(data)] if data else []), *asked.words]
+def command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int, *more: str) -> str:
+    """What to type to get the same result; `more` stands behind the options of the maps."""
+    words = ["probekit", "heatmap", opened.run.argument, *(["--data", str(data)] if data else []), *asked.words, *more]
     words += ["--seed", str(seed)] if seed else []
     return shlex.join([*words, *(["--checkpoint", str(opened.weights)] if opened.weights != LAST else [])])
 
 
-def _prepare(
+def prepare(
     opened: OpenedRun, info: DatasetInfo, asked: Heatmap, seed: int, console: Console
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Everything that `evaluate` needs, on the device, and what the result says about it."""

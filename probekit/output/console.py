@@ -15,6 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 from typer.exceptions import TyperException
 
+from probekit.installed import NO_OPENCV
 from probekit.run import to_json
 from probekit.visible import visible
 
@@ -76,6 +77,11 @@ def run_app(app: Callable[..., Any]) -> None:
     except TyperException as error:
         print(f"error: {visible(_misunderstood(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if tracebacks or error.name != "cv2":
+            raise
+        print(f"error: {NO_OPENCV}", file=sys.stderr)
+        sys.exit(1)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         # torch raises plain RuntimeErrors when memory runs out, and explains its allocator at length.
         out_of_memory = isinstance(error, RuntimeError) and "memory" in str(error)

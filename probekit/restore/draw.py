@@ -22,7 +22,7 @@ from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.views.crops import Placement
-from probekit.views.recipes import RECIPES, Views, make_views
+from probekit.views.recipes import Recipe, Views, make_views, recipe_named, recipe_of
 from probekit.weights import LAST
 
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -48,8 +48,8 @@ def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, s
     recipe = _recipe(name)
     split = _split(path, split)
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
-    picture = out or path.with_name(f"{path.stem}-views-{name}.png")
-    title = f"{path.stem}, {split}: what {name} is given"
+    picture = out or path.with_name(f"{read_info(path).name}-views-{name}.png")
+    title = f"{read_info(path).name}, {split}: what {name} is given"
     return save(views_figure(images, recipe=recipe, seed=seed, title=title, predict=None), picture)
 
 
@@ -78,8 +78,8 @@ def draw_run(
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
     decodes = opened.decodes
-    recipe = config.views.recipe if views is None else _recipe(views)
-    stem = f"views-{path.stem}{'' if opened.weights == LAST else f'-{opened.weights}'}"
+    recipe = recipe_of(config.views) if views is None else _recipe(views)
+    stem = f"views-{read_info(path).name}{'' if opened.weights == LAST else f'-{opened.weights}'}"
     stem += "" if views is None else f"-{views}"
     given = f"what {views or config.method} is given{' and predicts' * decodes}"
 
@@ -94,7 +94,7 @@ def draw_run(
         images,
         recipe=recipe,
         seed=seed,
-        title=f"{run.name}, {opened.after}, on {path.stem}, {split}: {given}",
+        title=f"{run.name}, {opened.after}, on {read_info(path).name}, {split}: {given}",
         predict=predicted if decodes else None,
         size=size,
         stride=method.encoder.stride,
@@ -111,15 +111,14 @@ def _split(path: Path, asked: str | None) -> str:
     return asked or info.first.name
 
 
-def _recipe(method: str) -> str:
-    recipe: str = get(METHODS, "method", method).recipe
-    return recipe
+def _recipe(method: str) -> Recipe:
+    return recipe_named(get(METHODS, "method", method).recipe)
 
 
 def views_figure(
     images: Tensor,
     *,
-    recipe: str,
+    recipe: str | Recipe,
     seed: int,
     title: str,
     predict: Predict | None,
@@ -135,6 +134,7 @@ def views_figure(
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
+        recipe: One of `views.recipes.RECIPES`, or its name.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
         stride: The encoder's, as in `make_views`.
@@ -144,7 +144,7 @@ def views_figure(
     generator = torch.Generator(images.device).manual_seed(seed)
     views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
     boxes, groups = list[tuple[str, Tensor]](), list[Group]()
-    if RECIPES[recipe].corrupt:
+    if recipe_named(recipe).corrupt:
         boxes = [(FRAMES[0], views.boxes[0])]
         groups = [_group("target", views, [("", views.targets[0])], FRAMES)]
         groups += [Group(name, columns, []) for name, columns in _corrupted(views.targets[0], generator, predict)]

@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -219,17 +219,42 @@ def submit(session: Session, runs: Sequence[PlannedRun], resources: Resources, *
         )
         for run in runs
     ]
-    stem = f"{session.folder.path.name}-{datetime.now():%m%d-%H%M%S}"
-    there = session.folder.path / "slurm"
+    name = session.folder.path.name
+    each: dict[str, Any] = {"gpus": runs[0].gpus, "nodes": runs[0].nodes, "device": session.device, "at_once": at_once}
+    return send(
+        session.folder.path / "slurm",
+        name,
+        dict(zip([run.name for run in runs], works, strict=True)),
+        resources,
+        **each,
+    )
+
+
+def send(
+    there: Path,
+    name: str,
+    works: Mapping[str, Callable[[], None]],
+    resources: Resources,
+    *,
+    gpus: int,
+    nodes: int,
+    device: str,
+    at_once: int | None,
+) -> str:
+    """Submits one job array, a job for each of `works`, and leaves it to Slurm; its number.
+
+    What it prints is in a folder of its own in `there`. A ValueError if sbatch refuses.
+    """
+    stem = f"{name}-{datetime.now():%m%d-%H%M%S}"
     name = next(name for name in numbered(stem) if not (there / name).exists())
     (there / name).mkdir(parents=True)
-    write_json(there / name / RUNS, {"runs": [run.name for run in runs]})  # before there is a job of that name
+    write_json(there / name / RUNS, {"runs": list(works)})  # before there is a job of that name
     executor = _submitit().SlurmExecutor(folder=there / name)
-    executor.update_parameters(**_parameters(name, runs[0], resources, session.device, at_once))
+    executor.update_parameters(**_parameters(name, gpus, nodes, resources, device, at_once))
     said = io.StringIO()
     try:
         with _outside(), contextlib.redirect_stderr(said):
-            jobs = executor.submit_array(works)
+            jobs = executor.submit_array(list(works.values()))
     except Exception as error:  # submitit's own kinds
         shutil.rmtree(there / name)
         told = (str(error).strip() or said.getvalue().strip()).splitlines() or [type(error).__name__]
@@ -239,10 +264,12 @@ def submit(session: Session, runs: Sequence[PlannedRun], resources: Resources, *
     return str(jobs[0].job_id).partition("_")[0]
 
 
-def _parameters(name: str, run: PlannedRun, resources: Resources, device: str, at_once: int | None) -> dict[str, Any]:
+def _parameters(
+    name: str, gpus: int, nodes: int, resources: Resources, device: str, at_once: int | None
+) -> dict[str, Any]:
     """What submitit is asked for."""
-    ours, each = dict(resources.options), run.gpus // run.nodes
-    if run.gpus > 1 and device != "cpu" and not resources.has_gpus:
+    ours, each = dict(resources.options), gpus // nodes
+    if gpus > 1 and device != "cpu" and not resources.has_gpus:
         ours["gpus_per_node"] = str(each)
     beside = {
         key: ours.pop(key) for key in ("licenses", "reservation") if key in ours
@@ -252,7 +279,7 @@ def _parameters(name: str, run: PlannedRun, resources: Resources, device: str, a
         **ours,
         "job_name": name,
         "time": resources.minutes,
-        "nodes": run.nodes,
+        "nodes": nodes,
         "ntasks_per_node": 1,
         "signal_delay_s": min(WARN, 15 * resources.minutes),
         "setup": [f"export PYTHONPATH={shlex.quote(path)}"] * bool(path) + list(resources.setup),

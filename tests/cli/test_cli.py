@@ -116,7 +116,7 @@ def test_list_for_readers(home: Path) -> None:
 def test_show_describes_and_draws(home: Path) -> None:
     done = typed("show", "data/rect-tri.h5", "--out", "grid.png", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "probekit-dataset/4" in done.stdout
+    assert "probekit-dataset/5" in done.stdout
     assert (home / "grid.png").stat().st_size > 1000
 
 
@@ -423,7 +423,7 @@ def test_demo_on_real_images_is_shorter_on_a_slow_machine_and_says_so(
         raise StoppedError
 
     monkeypatch.setattr(demo, "run_pretrain", pretrain)
-    folders = {"data": tmp_path, "runs": tmp_path / "runs", "overwrite": False}
+    folders: dict[str, Any] = {"data": tmp_path, "runs": tmp_path / "runs", "overwrite": False}
     for real in (True, False):
         with pytest.raises(StoppedError):
             demo.run_demo("simclr", real=real, console=Console(soft_wrap=True), **folders)
