@@ -121,15 +121,18 @@ def _draw(
 ) -> dict[str, Any]:
     """Renders here; what the dataset or the shard holds, for --json."""
     from probekit.data.gen import render_file
-    from probekit.data.show import preview as draw
     from probekit.h5.planned import parse_shard
     from probekit.output.hints import after_data, after_shard
-    from probekit.output.pictures import check_picture, names_of
 
     if preview:
+        from probekit.output.pictures import check_picture
+
         check_picture(out.with_suffix(".png"))
     info = render_file(generator, out, say, shard=None if shard is None else parse_shard(shard), **options)
     if preview:
+        from probekit.data.show import preview as draw
+        from probekit.output.pictures import names_of
+
         say.print(f"preview {names_of(draw(out))}")
     say.print(after_data(info) if info.shard is None else after_shard(out, info.shard))
     return about(info)

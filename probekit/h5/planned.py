@@ -23,7 +23,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 def planned_shard(index: int, count: int, planned: Mapping[str, int]) -> Shard:
     """One of so many parts of what is planned; a ValueError if some would have nothing."""
     if count > (most := sum(planned.values())):
-        raise ValueError(f"expected at most as many shards as images, {most:,}, found {count:,}; type fewer")
+        raise ValueError(f"expected at most as many shards as images, {most:,}, found {count:,}; choose fewer")
     return Shard(index, count, dict(planned))
 
 
