@@ -98,13 +98,10 @@ def pretrain(
 ) -> None:
     """Pretrain a method on a dataset file."""
     from probekit.cli.overview import about
-    from probekit.train.launch import is_started, launch
+    from probekit.train.launch import launched
     from probekit.train.start import run_dry, run_pretrain, run_resume
 
-    if dry_run and ((gpus or 1) > 1 or is_started()):
-        raise ValueError("expected --dry-run for one process, whose step it counts, found several; leave --gpus out")
-    if gpus is not None and gpus > 1 and not is_started():
-        launch(gpus, device)
+    if launched(gpus or 1, device, dry_run=dry_run):
         return
     typed = {
         "train.epochs": epochs,
