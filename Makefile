@@ -12,7 +12,7 @@ FAST := $(addprefix tests/,test_citations.py test_config.py views/test_corrupt.p
 	probes/test_spectrum.py probes/test_scores.py reports/test_tables.py train/test_monitor.py \
 	train/test_optim.py)
 
-.PHONY: install develop demo demo-real test test-fast lint check mutants bench bench-smoke clean
+.PHONY: install develop demo demo-real test test-fast lint docs check mutants bench bench-smoke clean
 
 # What users need; torch is most of it.
 install: .venv/installed
@@ -22,7 +22,7 @@ install: .venv/installed
 		{ echo "expected Python 3.11 or newer, found $$($(PYTHON) --version); type: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "installing 1.5 GB into .venv, most of it torch; a minute or two"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[opencv]'
 	@touch $@
 
 # And what the tests compare with: oracles, peers, ruff, mypy.
@@ -52,7 +52,11 @@ lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test
+# The pages as a site, in site/; what is linked and is not there is an error. Nothing is fetched, neither here nor by a reader.
+docs: develop
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check: lint docs test
 
 # Faults by hand, which the tests must find (tests/mutants.toml).
 mutants: develop
@@ -79,4 +83,4 @@ bench-smoke: develop
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.smoke
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

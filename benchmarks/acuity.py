@@ -1,16 +1,22 @@
 """How fine each method reads, before and after training: the figure and the table of the sweep `acuity`.
 
     probekit sweep acuity                       # 48 trainings, some 8 hours of a core
-    python -m benchmarks.acuity [--runs runs] [--out docs/acuity.png]
+    python -m benchmarks.acuity [--runs runs] [--keep FOLDER] [--out docs/acuity.png]
+
+It can be trained in parts, on several machines: `probekit sweep acuity --only conrec --seeds 0`, then this with
+`--keep benchmarks/results/acuity`, which writes the numbers of each finished run there, one or two KB, and draws what
+all files of the folder hold.
 
 A threshold is averaged over seeds as its logarithm. One that lies beyond the levels counts as their end, and is marked:
 the mean is then a bound. Random weights are those of seed 0, for all.
 """
 
 import argparse
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -24,14 +30,15 @@ from scipy.stats import ttest_rel
 
 from probekit.exams.items import ITEMS
 from probekit.exams.tables import READ, head, own
-from probekit.files import read_json
+from probekit.files import read_json, write_text
 from probekit.measurement import encoder_row
-from probekit.output.charts import LIGHT, STYLE
+from probekit.output.pictures import save
+from probekit.output.style import LIGHT, LINE, PAGE, STYLE
 from probekit.statistics import add_holm, mean_over_seeds, paired_seeds
 from probekit.sweep.definition import load
 from probekit.weights import RANDOM
 
-DETAILS = {"landolt": "gap", "landolt-mirror": "its mirror image", "vernier": "offset", "corner": "corner radius"}
+DETAILS = {"landolt": "gap", "landolt-mirror": "gap, mirrored", "vernier": "offset", "corner": "corner radius"}
 WHOLES = ("navon", "enclosed", "align", "mirror", "bind", "same", "trace")
 COST, FOLLOWS = "mirror over gap", "follows the whole"
 PANELS = (*DETAILS, COST, *WHOLES, FOLLOWS)
@@ -41,6 +48,7 @@ SIZE = 128  # px, of the images of an exam
 SPAN = 10.0  # octaves: wider than any two thresholds lie apart
 
 Seeds = dict[int, float]
+Part = Mapping[str, Any]  # what is kept of one run; see `part`
 
 
 @dataclass(frozen=True)
@@ -72,33 +80,90 @@ def numbers(row: Mapping[str, Any], radius: int = 1) -> Iterator[tuple[str, floa
         yield FOLLOWS, told["follows"][radius], False
 
 
-def collect(runs: Path) -> dict[tuple[str, str], Numbers]:
-    """{(dataset, method): numbers}; method `RANDOM` before training."""
-    found: dict[tuple[str, str], Numbers] = defaultdict(lambda: Numbers(defaultdict(dict), set()))
+def part(run: Path, dataset: str, method: str) -> Part:
+    """What the figure and the tests need of a run, as plain JSON values, and what may differ between machines.
+
+    `numbers`: of the method, and of random weights where it is simclr, the plain encoder: gap, no corruption.
+    """
+    result, header = read_json(run / "results" / "exam-last.json"), read_json(run / "run.json")
+    rows = {method: encoder_row(result)}
+    if method == "simclr":
+        rows |= {row["name"]: row for row in result["rows"] if row["name"] == RANDOM}
+    settings = {name: value for name, value in header["config"].items() if name != "seed"}
+    return {
+        "dataset": dataset,
+        "method": method,
+        "seed": header["config"]["seed"],
+        "drawings": result["data_hash"],
+        "settings": sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        "commit": header["commit"],
+        "versions": header["versions"],
+        "numbers": {
+            name: {panel: {"value": value, "is_bound": bound} for panel, value, bound in numbers(row)}
+            for name, row in rows.items()
+        },
+    }
+
+
+def gather(runs: Path, kept: Path | None) -> dict[str, Part]:
+    """The finished runs of the sweep, and what is kept of those that are not here, by name, in the sweep's order.
+
+    Raises:
+        ValueError: exams of different drawings, or seeds of a method that were trained by different settings.
+    """
+    found: dict[str, Part] = {}
     sweep = load("acuity")
     for dataset in (each.name for each in sweep.datasets):
         for method in (row.name for row in sweep.rows):
-            for path in sorted(runs.glob(f"acuity-{dataset}-{method}-seed*/results/exam-last.json")):
-                result = read_json(path)
-                seed = int(path.parts[-3].rpartition("seed")[2])
-                rows = {method: encoder_row(result)}
-                if method == "simclr":  # the plain encoder: gap, no corruption
-                    rows |= {row["name"]: row for row in result["rows"] if row["name"] == RANDOM}
-                for name, row in rows.items():
-                    for panel, value, bound in numbers(row):
-                        found[dataset, name].values[panel][seed] = value
-                        found[dataset, name].bounds.update({panel} if bound else ())
+            name = f"{dataset}-{method}-seed"
+            files = {path.stem: read_json(path) for path in sorted(kept.glob(f"{name}*.json"))} if kept else {}
+            made = runs.glob(f"acuity-{name}*/results/exam-last.json")
+            here = {path.parts[-3].removeprefix("acuity-"): part(path.parents[1], dataset, method) for path in made}
+            found |= dict(sorted((files | here).items()))
+    _same("drawings", found)
+    for one in found.values():
+        _same("settings", {name: other for name, other in found.items() if _row(other) == _row(one)})
+    return found
+
+
+def _row(one: Part) -> tuple[str, str]:
+    return one["dataset"], one["method"]
+
+
+def _same(what: str, parts: Mapping[str, Part]) -> None:
+    if len({one[what] for one in parts.values()}) > 1:
+        told = ", ".join(f"{name} ({one['commit'][:7]})" for name, one in parts.items())
+        raise ValueError(f"expected the same {what} in all of these, found others; remake the older ones: {told}")
+
+
+def keep(parts: Mapping[str, Part], folder: Path) -> None:
+    """Writes a file for each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, one in parts.items():
+        write_text(folder / f"{name}.json", json.dumps(one, indent=2) + "\n")
+
+
+def collect(parts: Mapping[str, Part]) -> dict[tuple[str, str], Numbers]:
+    """{(dataset, method): numbers}; method `RANDOM` before training."""
+    found: dict[tuple[str, str], Numbers] = defaultdict(lambda: Numbers(defaultdict(dict), set()))
+    for one in parts.values():
+        for method, panels in one["numbers"].items():
+            held = found[one["dataset"], method]
+            for panel, number in panels.items():
+                held.values[panel][one["seed"]] = number["value"]
+                held.bounds.update({panel} if number["is_bound"] else ())
     return dict(found)
 
 
 def draw(found: Mapping[tuple[str, str], Numbers]) -> Figure:
     """A panel a number, a line a method, a colour a training set; small dots are seeds, a ring is a bound."""
     methods = list(dict.fromkeys(method for _, method in found if method != RANDOM))
-    across = 5
-    with matplotlib.rc_context({**STYLE, "font.size": 8}):
-        figure = Figure(figsize=(12, 8.2), layout="constrained")
+    across = 4
+    down = -(-len(PANELS) // across)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE, down * (0.75 + 1.5 * LINE * len(methods))), layout="constrained")
         for place, panel in enumerate(PANELS):
-            axes = figure.add_subplot(-(-len(PANELS) // across), across, place + 1)
+            axes = figure.add_subplot(down, across, place + 1)
             for step, (dataset, colour) in enumerate(COLOURS.items()):
                 for y, method in enumerate(methods):
                     if (dataset, method) in found:
@@ -117,7 +182,7 @@ def draw(found: Mapping[tuple[str, str], Numbers]) -> Figure:
             ],
             axes.plot([], [], "--", color=LIGHT["muted"], label="before training (random weights)")[0],
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        figure.legend(handles=handles, loc="outside upper left", ncols=2)
     return figure
 
 
@@ -144,9 +209,8 @@ def _finish(axes: Axes, panel: str, methods: list[str], *, named: bool) -> None:
         if panel in WHOLES
         else "% of answers"
     )
-    title = f"{panel}: {DETAILS[panel]}" if panel in DETAILS else panel
-    axes.set_title(title, loc="left")
-    axes.set(xlabel=unit, ylim=(len(methods) - 0.5, -0.5))
+    axes.set_title(panel)
+    axes.set(xlabel=f"{DETAILS[panel]}, px" if panel in DETAILS else unit, ylim=(len(methods) - 0.5, -0.5))
     axes.set_yticks(range(len(methods)), methods if named else [""] * len(methods))
     if octaves:
         axes.xaxis.set_major_locator(FixedLocator([log2(px) for px in TICKS]))
@@ -208,12 +272,16 @@ def main() -> None:
     """Prints the table and the tests, and writes the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of the numbers of runs, of other machines too")
     parser.add_argument("--out", type=Path, default=Path("docs/acuity.png"))
     asked = parser.parse_args()
-    found = collect(asked.runs)
+    parts = gather(asked.runs, asked.keep)
+    if asked.keep:
+        keep(parts, asked.keep)
+    found = collect(parts)
     for line in (*table(found), "", *tests(found)):
         print(line)
-    draw(found).savefig(asked.out, dpi=110)
+    save(draw(found), asked.out)
     print(asked.out)
 
 

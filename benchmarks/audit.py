@@ -6,6 +6,7 @@ No speeds: what views leave is the same on every machine, but for rounding.
 """
 
 import argparse
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ TABLES = (  # the number of each cell, what stands in brackets, and what both ar
     ("kept", "all_left", "kept (all left)"),
     ("equal", "other_side", "equal (other side)"),
 )
+BESIDE = 7  # columns of a table
 
 
 def audited(name: str, *, n: int, size: int, seed: int) -> dict[str, Any]:
@@ -42,10 +44,11 @@ def cell(row: Mapping[str, Any], first: str, second: str) -> str:
 
 
 def tables(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line for each class factor of each generator, a column for each size of crops of each recipe."""
+    """A line for each class factor of each generator, a column for each size of crops of each recipe, some a table."""
     columns = list(dict.fromkeys(column(row) for each in found.values() for row in each["rows"]))
     lines: list[str] = []
-    for first, second, title in TABLES:
+    parts = [columns[i : i + BESIDE] for i in range(0, len(columns), BESIDE)]
+    for (first, second, title), columns in itertools.product(TABLES, parts):
         lines += [f"| {title} | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
         for name, each in found.items():
             for factor in dict.fromkeys(row["factor"] for row in each["rows"]):

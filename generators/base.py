@@ -25,8 +25,8 @@ from generators.shapes import Shape, holes, parts, same
 
 BASE_SIZE = 128  # ConRec paper, figure 4: the published frames
 MIN_SIZE, MAX_SIZE = 16, 1024
-CHUNK_PIXELS = 1 << 24  # rendered at a time, and at most so many images: 1024 frames of 128 px. Of fewer, each call of
-CHUNK_IMAGES = 1024  # NumPy's costs more than what it does; grey edges, in eight bytes a pixel, want an eighth
+CHUNK_PIXELS = 3 << 23  # rendered at a time, and at most so many images: 1536 frames of 128 px. Of fewer, each call of
+CHUNK_IMAGES = 1536  # NumPy's costs more than what it does; grey edges, in eight bytes a pixel, want an eighth
 NOISE_COLUMN = 0  # the laws of the generators begin at column 1
 OTHER_NOISE = 0x9E3779B9  # odd, so that its multiples differ: flips bits of the key of a counterfactual's own noise
 

@@ -101,11 +101,12 @@ class CircSq(Generator):
         """Sides by blocks of three, then places where circles and squares alike fit."""
         squares = draws.balanced(3)
         first = np.where(draws.word(1) & np.uint64(1), 1, 0)  # of class 1: which is the square
-        shared = draws.blocks(3)
+        shared, which = draws.blocks(3)
         size_1 = shared.uniform(4, MIN_SIDE, MAX_SIDE)
         ratio = self.values["size_ratio"]
         smallest, largest = np.maximum(MIN_SIDE, size_1 / ratio), np.minimum(MAX_SIDE, size_1 * ratio)
         size_2 = shared.uniform(5, smallest, largest)
+        size_1, size_2 = size_1[which], size_2[which]
         x_1, y_1, x_2, y_2 = self._places(draws, size_1, size_2)
         return {
             "shape_1": np.where(squares == 1, first, squares // 2),

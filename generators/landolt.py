@@ -106,9 +106,7 @@ class Landolt(Generator):
         """The ring."""
         turned = self.turned(factors)
         x, y = self.placed(turned, factors["x"], factors["y"])
-        ux, uy = turned
-        towards = Axes(*(np.choose(factors["opening"], ways) for ways in ((ux, uy, -ux, -uy), (uy, -ux, -uy, ux))))
-        return [Ring(x, y, towards, self.px(factors["gap"]))]
+        return [Ring(x, y, turned.quarters(factors["opening"]), self.px(factors["gap"]))]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
         """The ring."""

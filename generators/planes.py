@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from generators.raster import Copies, Floats, Ints, Layer, Pixels, Rows
 
-UNPACKED = 1 << 19  # pixels at a time, which stay in the cache
+UNPACKED = 1 << 20  # pixels at a time, which stay in the cache
 MOST = 0.4  # of the frame's rows: to clear the frame and to copy them costs as much as to unpack the others
 
 
@@ -33,21 +33,20 @@ def band(layers: Sequence[Layer], n: int, size: int) -> Band:
     """The rows that hold all layers, or whole frames where these are no more or a layer has these."""
     if not n or any(isinstance(spans, Rows) or spans.height > MOST * size for spans in layers):
         return Band(None, size)
-    begin, end = np.full(n, size), np.zeros(n, np.int64)
+    frames = np.arange(0, n * size, size)
+    begin, end = frames + size, frames.copy()
     for spans in layers:
         if isinstance(spans, Rows) or spans.first is None:
             return Band(None, size)
         if not (spans.height and len(spans.first)):
             continue
-        image = spans.first // size
-        row = spans.first - image * size
-        held = slice(None) if len(image) == n else image
-        begin[held] = np.minimum(begin[held], row)
-        end[held] = np.maximum(end[held], row + spans.height)
+        held = slice(None) if len(spans.first) == n else spans.first // size
+        begin[held] = np.minimum(begin[held], spans.first)
+        end[held] = np.maximum(end[held], spans.first + spans.height)
     height = max(int((end - begin).max()), 1)
     if height > MOST * size:
         return Band(None, size)
-    return Band(np.minimum(begin, size - height) + size * np.arange(n), height)
+    return Band(np.minimum(begin, frames + (size - height)), height)
 
 
 def draw(
@@ -81,8 +80,8 @@ def draw(
         if isinstance(spans, Copies):
             inside = spans.table.take(spans.which).view(np.uint8).reshape(len(spans.which), -1)
         else:
-            inside = np.take(table, spans.start, mode="clip").view(np.uint8)
-            inside ^= np.take(table, spans.stop, mode="clip").view(np.uint8)
+            inside = table.take(spans.start, mode="clip").view(np.uint8)
+            inside ^= table.take(spans.stop, mode="clip").view(np.uint8)
         join: np.ufunc = np.bitwise_and if spans.cut else together
         if spans.cut:
             np.invert(inside, out=inside)

@@ -73,9 +73,9 @@ class Draws:
         self.domain = domain
         self._name = int.from_bytes(hashlib.blake2b(domain.encode(), digest_size=4).digest())
         self._cache: dict[int, Words] = {}
-        self._blocks: dict[int, Draws] = {}
+        self._blocks: dict[int, tuple[Draws, Ints]] = {}
 
-    def words(self, group: Ints | int, index: Ints, tries: Ints) -> Words:
+    def words(self, group: Ints | int, index: Ints, tries: Ints | int) -> Words:
         """Four 32-bit words `[4, n]` for each index `[n]` in column group 0..65535."""
         address = index.astype(np.uint64)
         counter = np.empty((4, len(index)), np.uint64)
@@ -89,9 +89,9 @@ class Draws:
         """One 32-bit word for each sample, `[n]`."""
         group, lane = divmod(column, 4)
         if group not in self._cache:  # two at once: of few numbers, the calls cost more than the arithmetic
-            both = (group, group ^ 1)
-            found = self.words(np.repeat(both, len(self.index)), np.tile(self.index, 2), np.zeros(1, np.int64))
-            self._cache |= zip(both, np.split(found, 2, axis=1), strict=True)
+            n, both = len(self.index), (group, group ^ 1)
+            found = self.words(np.repeat(both, n), np.tile(self.index, 2), 0)
+            self._cache |= zip(both, (found[:, :n], found[:, n:]), strict=True)
         words: Words = self._cache[group][lane]
         return words
 
@@ -103,10 +103,11 @@ class Draws:
         """Integers `[n]`, uniform from low to high, both included."""
         return low + np.floor(to_unit(self.word(column)) * (high - low + 1)).astype(np.int64)
 
-    def blocks(self, length: int) -> Draws:
-        """The draws that each block of `length` successive samples shares."""
+    def blocks(self, length: int) -> tuple[Draws, Ints]:
+        """The draws of the blocks of `length` successive samples, and which of the blocks each sample is in, `[n]`."""
         if length not in self._blocks:
-            self._blocks[length] = Draws(self.seed, domain=f"{self.domain}/block", index=self.index // length)
+            blocks, which = np.unique(self.index // length, return_inverse=True)
+            self._blocks[length] = Draws(self.seed, domain=f"{self.domain}/block", index=blocks), which
         return self._blocks[length]
 
     def balanced(self, classes: int) -> Ints:
@@ -114,10 +115,10 @@ class Draws:
 
         So the classes are balanced to within one for the first n samples, whatever n is.
         """
-        shared = self.blocks(classes)
+        shared, which = self.blocks(classes)
         words = np.stack([shared.word(c) for c in range(classes)])
         order: Ints = np.argsort(words, axis=0, kind="stable")
-        return order[self.index % classes, np.arange(len(self.index))]
+        return order[self.index % classes, which]
 
     def first_valid(self, group: int, *conditions: Condition, at_first: int = 1) -> Floats:
         """Draw four uniforms for each sample again and again until they are valid.

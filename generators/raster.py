@@ -26,6 +26,7 @@ Pixels = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
 TURN_GRID = 2.0**-24  # of tan(angle / 2); 3e-6 px at the rim of a 128 px frame
+COSINES, SINES = np.array([1.0, 0.0, -1.0, 0.0]), np.array([0.0, 1.0, 0.0, -1.0])  # of quarter turns
 
 
 class Spans(NamedTuple):
@@ -77,6 +78,11 @@ class Axes(NamedTuple):
         """Rotate the vectors (x, y) about the origin."""
         return self.ux * x - self.uy * y, self.uy * x + self.ux * y
 
+    def quarters(self, number: Ints) -> Axes:
+        """So many quarter turns farther, 0 to 3, counter-clockwise as seen; exact."""
+        cos, sin = COSINES.take(number), SINES.take(number)
+        return Axes(cos * self.ux + sin * self.uy, cos * self.uy - sin * self.ux)  # y points down
+
 
 def axes(angle_deg: Floats) -> Axes:
     """The rotation by an angle in degrees, counter-clockwise as seen; exact at quarter turns.
@@ -89,11 +95,7 @@ def axes(angle_deg: Floats) -> Axes:
     t: Floats = np.rint(np.tan(half) / TURN_GRID) * TURN_GRID
     cos: Floats = (1.0 - t * t) / (1.0 + t * t)
     sin: Floats = 2.0 * t / (1.0 + t * t)
-    turns = quarter.astype(np.int64) % 4
-    ux: Floats = np.choose(turns, (cos, -sin, -cos, sin))
-    # y points down, so counter-clockwise is -sin.
-    uy: Floats = np.choose(turns, (-sin, -cos, sin, cos))
-    return Axes(ux, uy)
+    return Axes(cos, -sin).quarters(quarter.astype(np.int64) % 4)  # y points down
 
 
 def row_centres(size: int) -> Floats:
@@ -110,11 +112,12 @@ def window(top: Floats, bottom: Floats, middle: Floats, size: int) -> tuple[Ints
         The row of all frames that each begins with, `[n]`, and the y of the pixel centres of its rows, from `middle`,
         `[n, h]`.
     """
-    begin = np.clip(np.floor(top - 0.5), 0, size)
-    end = np.clip(np.ceil(bottom + 0.5), 0, size)
+    begin = np.floor(top - 0.5).clip(0, size)
+    end = np.ceil(bottom + 0.5).clip(0, size)
     height = max(int((end - begin).max(initial=0)), 0)
     np.minimum(begin, size - height, out=begin)
-    return begin.astype(np.int64) + size * np.arange(len(begin)), (begin + 0.5 - middle)[:, None] + np.arange(height)
+    first = begin.astype(np.int64) + np.arange(0, size * len(begin), size)
+    return first, (begin + 0.5 - middle)[:, None] + np.arange(height)
 
 
 def to_spans(before: Floats, after: Floats, first: Ints | None) -> Spans:

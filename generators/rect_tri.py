@@ -123,10 +123,10 @@ class RectTri(Generator):
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
         """Areas by blocks of four, then sides, then places where both kinds of both shapes fit."""
         label = draws.balanced(4)
-        shared = draws.blocks(4)
+        shared, which = draws.blocks(4)
         radius = self.values["corner_radius"]
         lost = LOST * radius**2
-        area = shared.uniform(4, MIN_SIDE**2, MAX_SIDE**2 - lost)
+        area = shared.uniform(4, MIN_SIDE**2, MAX_SIDE**2 - lost)[which]
         # The sides of equal length, of the sharp and of the round rectangle of that area.
         sharp, round_ = np.sqrt(area), np.sqrt(area + lost)
         room = np.minimum(np.log(sharp / MIN_SIDE), np.log(MAX_SIDE / round_))
@@ -145,7 +145,7 @@ class RectTri(Generator):
             "x": 64.0 + away * np.cos(direction),
             "y": 64.0 + away * np.sin(direction),
             "triangle_angle": draws.uniform(5, -1.0, 1.0) * self.values["triangle_rotation"] + 0.0,  # no -0.0
-            **self._triangle_lengths(shared.uniform(5), draws.uniform(6)),
+            **self._triangle_lengths(shared.uniform(5)[which], draws.uniform(6)),
         }
         # And the triangle fits into the smaller of the two.
         half = (sharp * stretch / 2.0 - INNER, sharp / stretch / 2.0 - INNER)

@@ -34,6 +34,7 @@ Number = Annotated[float, Meta(ge=0, lt=MOST)]
 Positive = Annotated[float, Meta(gt=0, lt=MOST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Part = Annotated[float, Meta(ge=0, le=1)]
+Portion = Annotated[float, Meta(gt=0, le=1)]  # of none of it nothing is left
 OF_CONSTRUCTORS: dict[Any, Any] = {  # of settings whose constructor does not say a range
     int: Annotated[int, Meta(gt=-MOST, lt=MOST)],
     float: Annotated[float, Meta(gt=-MOST, lt=MOST)],

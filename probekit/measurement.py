@@ -119,6 +119,7 @@ class Measurement(ABC):
         needs: Splits that must have labels.
         replaces: Measurements that a sweep leaves out where it asks for this one.
         leads: Whether it opens a report, its charts before its tables.
+        terse: Whether a terminal shows its sentences alone, and its tables with --full.
         own_images: Whether it brings its images along, in place of a dataset's.
     """
 
@@ -133,6 +134,7 @@ class Measurement(ABC):
     needs: ClassVar[tuple[str, ...]] = ("train", "test")
     replaces: ClassVar[tuple[str, ...]] = ()
     leads: ClassVar[bool] = False
+    terse: ClassVar[bool] = False
     own_images: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

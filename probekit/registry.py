@@ -69,6 +69,7 @@ MEASUREMENTS: dict[str, str] = {
     "reconstruction": "probekit.probes.measurements.reconstruction:Reconstruction",
     "health": "probekit.probes.measurements.health:Health",
     "heatmap": "probekit.heatmaps.measurement:Heatmap",
+    "map-depth": "probekit.heatmaps.depth:MapDepth",
 }
 
 LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the package to install

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def write_result(
     run: Run, reader: Measurement, result: Mapping[str, Any], stem: str, figures: Mapping[str, Any] = {}
 ) -> list[Path]:
-    """Writes results/STEM.json, and figures/STEM-KEY.png for each chart.
+    """Writes results/STEM.json, and figures/STEM-KEY.png for each chart, of photographs a dark one, too.
 
     From an older result of the same request it keeps the baselines that this one left out (--no-baselines). `stem`: the
     name that it has if nothing else stands there; `figures`: charts that were drawn already, by key: what they show is
     not in the result. Returns what was written, the result first.
     """
-    from probekit.output.pictures import save_png
+    from probekit.output.pictures import encoder_name, entitle, files_of, save, save_both
 
     stem, before = place_for(run.results, stem, result, reader.own_images)
     if before:
@@ -33,11 +33,17 @@ def write_result(
     for chart in reader.charts(result):  # before the result: what stands in results/ is whole
         figure = figures[chart.key] if chart.key in figures else chart.draw()
         if not chart.photographs:
-            head = f"{run.name}, {result['checkpoint']}, on {result['data']}: {chart.title}"
-            figure.suptitle(head, fontsize=8, wrap=True, parse_math=False)
-        pictures.append(save_png(figure, picture_of(run, stem, chart.key), dpi=120))
+            entitle(figure, f"{chart.title}: {encoder_name(result)} on {data_name(result)}")
+        place = picture_of(run, stem, chart.key)
+        pictures += files_of((save_both if chart.photographs else save)(figure, place))
     write_json(run.results / f"{stem}.json", dict(result))
     return [run.results / f"{stem}.json", *pictures]
+
+
+def data_name(result: Mapping[str, Any]) -> str:
+    """For a title: of a file its name alone, else what the images are."""
+    data = str(result["data"])
+    return Path(data).stem if data.endswith(".h5") else data
 
 
 def stem_of(parts: Iterable[str], data: Path | None) -> str:
@@ -93,14 +99,14 @@ def _read(path: Path) -> dict[str, Any]:
     return {}
 
 
-def show_results(results: Iterable[Mapping[str, Any]], console: "Console") -> None:
-    """Prints the tables of results, and what stands out in them."""
+def show_results(results: Iterable[Mapping[str, Any]], console: "Console", *, full: bool = False) -> None:
+    """Prints the tables of results, and what stands out in them; `full`: the tables of terse ones, too."""
     from probekit.output.terminal import show_table
 
     for result in results:
         reader = read_result(result)
         console.print(f"{reader.title}. {result['how']}")
-        for table in reader.tables(result):
+        for table in reader.tables(result) if full or not reader.terse else ():
             if not table.folded:
                 show_table(table, console, title=table.title if table.title != reader.title else "")
                 if table.how:

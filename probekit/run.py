@@ -12,10 +12,11 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from glob import glob
 from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,6 @@ from typing import Any
 from probekit import __version__
 from probekit.checked import shorten
 from probekit.files import (
-    holder,
-    in_use,
-    locked,
     read_json,
     read_text,
     refuse_links_out,
@@ -34,6 +32,8 @@ from probekit.files import (
     unfinished,
     write_text,
 )
+from probekit.installed import OPENCV
+from probekit.locks import holder, in_use, locked
 from probekit.registry import nearest
 
 SCHEMA = "probekit-run/1"
@@ -101,7 +101,7 @@ class Run:
     def data(self) -> Path:
         """The dataset file that it was trained on; a ValueError if nothing is there."""
         path = Path(self.read()["dataset"]["path"])
-        if not path.exists():
+        if not path.exists() and not glob(str(path)):  # which may be a pattern
             raise ValueError(
                 f"expected the data of {self.name} at {path}, found nothing; if they were moved add --data PATH"
             )
@@ -288,13 +288,10 @@ def versions() -> dict[str, str]:
     """Versions of what a run's numbers depend on."""
     from importlib import metadata  # which takes longer to load than all else here
 
-    packages = ("torch", "numpy", "scikit-learn", "opencv-python-headless", "h5py")
     found = {"probekit": __version__, "python": platform.python_version()}
-    for package in packages:
-        try:
+    for package in ("torch", "numpy", "scikit-learn", *OPENCV, "h5py"):
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "unknown"
     return found
 
 

@@ -8,6 +8,7 @@ from probekit.registry import POOLS, nearest
 RANDOM = "random weights"  # what untrained ones are called in every table
 ENCODER_FILE = "encoder.safetensors"  # of a run's last epoch
 ATTENTIVE = "attentive"  # a pooling that is trained with the labels: a measurement
+ALL_LAYERS = "all"  # of --layer: a measurement of each
 KEPT = "epoch-"  # begins the names of encoders that are kept for good
 
 

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
@@ -30,7 +30,15 @@ STRENGTHS = (1e-4, 1e-2)  # of a probe, where a test looks at no choice of them:
 class Job:
     """A child of the server, with as much of `subprocess.Popen` as a sweep needs: does `main` with COMMAND as words."""
 
-    def __init__(self, main: Callable[[], None], command: list[str], log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        main: Callable[[], None],
+        command: list[str],
+        log: Path,
+        environment: Mapping[str, str],
+        several: Sequence[str] = (),
+    ) -> None:
+        assert not several
         with log.open("a") as file:
             file.write(f"$ probekit {shlex.join(command)}\n")
         self._process = SERVER.Process(target=_run, args=(main, command, log, Path.cwd(), dict(environment)))

@@ -47,7 +47,9 @@ def test_preset_paper_is_the_paper_to_the_letter() -> None:
     assert (config.optimizer.schedule, config.optimizer.warmup_epochs) == ("constant", 0)
     assert (config.train.epochs, config.train.batch_size, config.train.eval_every) == (1000, 16, 20)
     assert config.train.precision == "fp32"
-    assert config.method_options == {"contrastive": 1.0, "alpha": 100.0, "temperature": 0.5, "projection_dim": 128}
+    assert config.method_options == {
+        "contrastive": 1.0, "alpha": 100.0, "temperature": 0.5, "projection_dim": 128, "decoder_width": 1.0
+    }  # fmt: skip
 
 
 def paper(method: str, branch: str, **more: Any) -> Config:

@@ -14,7 +14,7 @@ from probekit.files import sha256
 
 
 def test_the_encoder_that_comes_along_is_the_one_that_was_measured() -> None:
-    """`probekit sweep acuity`, row conrec-gap on rect-tri, seed 0: 72.2 % there. README and docs show its numbers."""
+    """cli/demo.py says with what command: 72.2 % on its own images. README and docs show its numbers."""
     from probekit.cli.demo import ENCODER
     from probekit.models.encoder import load_encoder
 

@@ -5,7 +5,7 @@ Alone: pytest tests/test_docs.py
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import pairwise
 
@@ -25,22 +25,31 @@ PAGES = [
 MADE_UP = {"mine.py", "views.labels", "model.onnx", "model.safetensors"}
 
 
+FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
+
+
+@cache
+def lines(page: str) -> tuple[str, ...]:
+    """The lines of blocks of code, without their comments; of what a terminal shows, what was typed."""
+    text = (ROOT / page).read_text()
+    found = [line for line in FENCED.sub("", text).splitlines() if line.startswith("    ")]
+    for block in FENCED.findall(text):
+        inner = block.splitlines()[1:-1]
+        found += [line[2:] for line in inner if line.startswith("$ ")] if block.startswith("```console") else inner
+    return tuple(re.split(r"\s+#", line.strip())[0] for line in found)
+
+
 @cache
 def pieces(page: str) -> tuple[str, ...]:
-    """All that is set as code: spans, and the lines of blocks without their comments."""
-    text = (ROOT / page).read_text()
-    blocks = re.findall(r"^```.*?^```$", text, re.M | re.S)
-    for block in blocks:
-        text = text.replace(block, "")
-    lines = [line for line in text.splitlines() if line.startswith("    ")]
-    lines += [line for block in blocks for line in block.splitlines()[1:-1]]
+    """All that is set as code: spans, and the lines of blocks."""
+    text = FENCED.sub("", (ROOT / page).read_text())
     prose = " ".join("" if line.startswith("    ") else line.strip() for line in text.splitlines())
-    return (*re.findall(r"`([^`]+)`", prose), *(re.split(r"\s+#", line.strip())[0] for line in lines))
+    return (*re.findall(r"`([^`]+)`", prose), *lines(page))
 
 
-def commands(page: str) -> Iterator[str]:
-    for piece in pieces(page):
-        yield from (part.strip() for part in re.split(r";|\s{3}", piece) if re.match(r"\s*probekit [a-z]", part))
+def commands(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield from (part.strip() for part in re.split(r";|\s{3}", text) if re.match(r"\s*probekit [a-z]", part))
 
 
 def unparsed(command: str) -> str | None:
@@ -61,7 +70,7 @@ def unparsed(command: str) -> str | None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_parses(page: str) -> None:
-    assert [f"{command}: {unparsed(command)}" for command in commands(page) if unparsed(command)] == []
+    assert [f"{command}: {unparsed(command)}" for command in commands(pieces(page)) if unparsed(command)] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -116,7 +125,7 @@ def test_what_is_wrong_is_found() -> None:
     assert unparsed("probekit pretrain simclr --set model.steam=small") == "no setting model.steam"
     assert unparsed("probekit probe --fractions ...") is None
     assert unparsed("probekit report [RUN ...]") is None
-    assert len([command for page in PAGES for command in commands(page)]) > 100
+    assert len([command for page in PAGES for command in commands(pieces(page))]) > 100
 
 
 def test_every_file_of_make_test_fast_is_there() -> None:

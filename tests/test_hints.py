@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 # What the parser raises: all its errors have one base.
 REFUSED: tuple[type[BaseException], ...] = (typer.BadParameter.__mro__[1], typer.Exit)
 WRITTEN = {".py", ".md", ".toml", ".txt", ".html", ".js", ""}
-FOREIGN = re.compile(r"\b(pip|pipx|uv|poetry|conda)\b[^\n]*\b(install|add)\b[^\n.]*[\s'\"]probekit")
+FOREIGN = re.compile(r"\b(pip|pipx|uv|poetry|conda)\b[^\n]*\b(install|add)\b[^\n.]*[\s'\"]probekit(?!-vision)\b")
 
 HOLE = "16"  # in place of {...}: a number, a name and a path alike
 FITS = re.compile(f"' does not exist|'{HOLE}' is not one of")  # a reader's file; what is filled in where it is said
@@ -145,6 +145,8 @@ def refusal(command: Any, words: list[str]) -> str | None:
 def trouble(where: str, hint: str) -> str | None:
     """What is wrong with a hint of a file, or None."""
     words = [FILLED.get(word, word) for word in shlex.split(hint)]
+    if hint.startswith("pip uninstall "):
+        return None if words[2:] == ["probekit", "probekit-vision"] else "neither our distribution nor its rival"
     if hint.startswith("pip "):
         wanted, listed = [re.sub(r"[<>=\d.]+$", "", word) for word in words[2:]], (ROOT / "pyproject.toml").read_text()
         return None if wanted and all(f'"{name}>' in listed for name in wanted) else "no package of ours"
@@ -278,6 +280,7 @@ def test_nothing_says_to_install_what_others_own() -> None:
     assert [str(path) for path, text in texts.items() if path != Path(__file__) and FOREIGN.search(text)] == []
     assert FOREIGN.search("type: pip install 'probekit[timm]'")
     assert not FOREIGN.search("To install instead: `pip install .`")
+    assert not FOREIGN.search("pip install 'probekit-vision[opencv]'")
 
 
 @pytest.mark.parametrize(

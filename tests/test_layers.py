@@ -12,8 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = (  # one level a package, the lowest first
-    ("generators", "registry", "statistics", "visible", "files"),
-    ("settings", "checked"),
+    ("generators", "registry", "statistics", "visible", "files", "installed"),
+    ("settings", "checked", "locks"),
     ("config", "run", "weights"),
     ("h5",),
     ("device", "ranks"),
@@ -88,12 +88,12 @@ def test_generators_know_neither_torch_nor_probekit() -> None:
 def test_nothing_is_imported_beyond_the_core_dependencies() -> None:
     """So that a checkout runs where these are; what is beside them comes with one or is done without."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    called = {"scikit-image": "skimage", "opencv-python-headless": "cv2", "pillow": "PIL", "scikit-learn": "sklearn"}
+    called = {"scikit-image": "skimage", "pillow": "PIL", "scikit-learn": "sklearn"}
     names = {re.split(r"[<>=]", line)[0] for line in listed}
     allowed = {called.get(name, name.replace("-", "_")) for name in names} | {"probekit", "generators"}
     # The optional dependencies, imported where they are used.
-    beside = {"markupsafe", "_typeshed", "timm", "wandb", "mlflow", "onnx", "onnxruntime", "onnxscript"}
-    beside |= {"huggingface_hub", "pyarrow", "pillow_heif"}
+    beside = {"cv2", "markupsafe", "_typeshed", "timm", "wandb", "mlflow", "onnx", "onnxruntime", "onnxscript"}
+    beside |= {"huggingface_hub", "pyarrow", "pillow_heif", "submitit"}
     found = {name.split(".")[0] for path in FILES for name in imports(path)} - sys.stdlib_module_names
     assert found == allowed | beside
 

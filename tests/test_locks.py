@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from probekit.files import holder, lock, locked
+from probekit import locks
 from probekit.h5.target import check_free
+from probekit.locks import holder, lock, locked
 from probekit.run import WORK, Run, create_run
 from tests.datasets import RUN
 
@@ -77,7 +80,7 @@ def test_what_is_looked_into_is_not_replaced(run: Run, work: str) -> None:
 
 def test_who_asks_is_not_taken_for_one_who_holds(run: Run) -> None:
     path = run.lock("train")
-    path.write_text("process 1 on another (gone long ago)")
+    path.touch()
     asking = os.open(path, os.O_RDONLY)
     assert lock(asking, shared=True)  # as `holder` does
     assert holder(path) is None
@@ -111,3 +114,128 @@ def test_asking_does_not_take_the_lock_from_anybody(run: Run, monkeypatch: pytes
         assert holder(path) is not None
     assert holder(path) is None
     assert holder(run.path / "nothing") is None
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lock on a disk of several machines whose file system keeps `flock` to each, or has none."""
+    monkeypatch.setattr(locks, "_flock", lambda handle, shared: None)
+    return tmp_path / ".train.lock"
+
+
+@contextmanager
+def on(machine: str) -> Iterator[None]:
+    with patch.object(locks, "_machine", lambda: machine):
+        yield
+
+
+@pytest.mark.parametrize("reached", [True, None])  # what flock says there: nobody on that machine, or nothing
+def test_a_lock_holds_on_other_machines(shared: Path, monkeypatch: pytest.MonkeyPatch, reached: bool | None) -> None:
+    monkeypatch.setattr(locks, "_flock", lambda handle, shared: reached)
+    with on("a"), locked(shared, "it"), on("b"):
+        assert (holder(shared) or "").startswith(f"process {os.getpid()} on ")
+        with pytest.raises(ValueError, match=f"expected it for this command alone, found process {os.getpid()} on "):
+            locked(shared, "it").__enter__()
+    with on("b"), locked(shared, "it"):
+        pass
+    assert holder(shared) is None
+    assert [path.name for path in shared.parent.iterdir()] == [".train.lock"]
+
+
+def test_of_many_that_ask_at_once_one_has_it(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where what a dead machine left is there for all to take."""
+    monkeypatch.setattr(os, "getpid", threading.get_native_id)  # threads stand for processes
+    for left in ("", "process 1 on a machine (gone)\nanother\n"):
+        if left:
+            shared.with_suffix(".lease").write_text(left)
+            os.utime(shared.with_suffix(".lease"), (1, 1))
+        start, won, lost = threading.Barrier(8), list[str](), list[str]()
+
+        def ask(name: str, start: threading.Barrier = start, won: list[str] = won, lost: list[str] = lost) -> None:
+            start.wait()
+            text = f"process {name}\n{name}\n"
+            who = locks._take(shared.with_suffix(".lease"), text, alone=False)
+            (won if who is None else lost).append(name)
+
+        threads = [threading.Thread(target=ask, args=(str(number),)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(won), len(lost)) == (1, 7)
+        assert shared.with_suffix(".lease").read_text() == f"process {won[0]}\n{won[0]}\n"
+
+
+def test_a_slow_one_gives_back_what_it_took_by_mistake(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It found a lease dead, and another was faster to take that."""
+    lease = shared.with_suffix(".lease")
+    lease.write_text("process 1 on a\na\n")
+    os.utime(lease, (1, 1))
+
+    def slow(lease: Path) -> float:
+        lease.unlink()
+        lease.write_text("process 2 on b\nb\n")
+        return time.time()
+
+    monkeypatch.setattr(locks, "_clock", slow)
+    assert locks._take(lease, "process 3 on c\nc\n", alone=False) == "process 2 on b"
+    assert lease.read_text() == "process 2 on b\nb\n"
+    assert [path.name for path in lease.parent.iterdir()] == [lease.name]
+
+
+def test_who_is_silent_for_long_is_taken_for_dead(shared: Path) -> None:
+    shared.touch()
+    lease = shared.with_suffix(".lease")
+    lease.write_text("process 1 on a\na\n")
+    for seconds, alive in ((0.5 * locks.DEAD, True), (1.5 * locks.DEAD, False)):
+        os.utime(lease, (time.time() - seconds,) * 2)
+        assert holder(shared) == ("process 1 on a" if alive else None)
+    with locked(shared, "it"):
+        assert (holder(shared) or "").startswith(f"process {os.getpid()} on ")
+    assert not lease.exists()
+
+
+def test_who_wakes_up_and_is_taken_for_dead_stops(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease, asked = shared.with_suffix(".lease"), list[int]()
+    monkeypatch.setattr(locks, "interrupt_main", asked.append)
+    monkeypatch.setattr(locks, "BEAT", 0.05)
+    held = locked(shared, "it")
+    held.__enter__()
+    lease.write_text("process 7 on b\nb\n")
+    until = time.monotonic() + 60
+    while not asked:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    with pytest.raises(ValueError, match=r"it was taken by process 7 on b: this process was silent for 120 s"):
+        held.__exit__(None, None, None)
+    assert asked == [signal.SIGTERM]
+    assert lease.read_text() == "process 7 on b\nb\n", "it is the other's"
+
+
+def test_a_lease_is_renewed(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "BEAT", 0.05)
+    lease = shared.with_suffix(".lease")
+    with locked(shared, "it"):
+        os.utime(lease, (1, 1))
+        until = time.monotonic() + 60
+        while lease.stat().st_mtime < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_what_a_killed_process_left_is_free_at_once_where_flock_reaches(run: Run) -> None:
+    with another(run, "train") as process:
+        process.kill()
+        process.wait()
+        assert run.lock("train").with_suffix(".lease").exists()
+        with run.locked("train"):
+            assert (holder(run.lock("train")) or "").startswith(f"process {os.getpid()} on ")
+
+
+@pytest.mark.parametrize("text", ["", "\0" * 5000, "one line"])
+def test_a_lease_that_says_nothing_is_anothers(shared: Path, text: str) -> None:
+    shared.touch()
+    shared.with_suffix(".lease").write_text(text)
+    assert holder(shared) is not None
+    with pytest.raises(ValueError, match="at work; wait for it"):
+        locked(shared, "it").__enter__()

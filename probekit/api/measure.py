@@ -4,10 +4,11 @@ A run keeps its results in its folder, as it does when the command is typed. Any
 that is gone afterwards: its results are what comes back.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from rich.console import Console
 from torch import nn
@@ -18,11 +19,13 @@ from probekit.exams.measurement import Exam
 from probekit.exams.run import exam_run
 from probekit.h5 import DatasetInfo, verify
 from probekit.heatmaps.measurement import Heatmap
+from probekit.heatmaps.over_depth import depth_run
 from probekit.heatmaps.run import heatmap_run
 from probekit.measurement import Measurement, measurement
 from probekit.output.console import Terminal
 from probekit.probes.measure import probe_run
 from probekit.probes.measurements.base import Probe
+from probekit.registry import nearest
 from probekit.reports.page import run_report
 from probekit.restore.load import colour_or_grey, load
 from probekit.restore.opened import Opened, OpenedRun
@@ -30,13 +33,14 @@ from probekit.restore.temporary import in_a_run
 
 Encoder = Opened | nn.Module | str | Path
 Data = Dataset | str | Path
+M = TypeVar("M", bound=Measurement)
 
 
 def probe(
     encoder: Encoder,
     data: Data | None = None,
     *,
-    also: Sequence[str | Measurement] = (),
+    also: str | Measurement | Sequence[str | Measurement] = (),
     protocol: str = "tuned",
     baselines: bool = True,
     seed: int = 0,
@@ -49,7 +53,7 @@ def probe(
     Args:
         encoder: What `load` opens, or opened: a run, "timm:NAME", a module, ...
         data: A dataset file or a `Dataset` of one; None is the run's own.
-        also: Further measurements by name ("knn", "retrieval", ...), or with their options.
+        also: Further measurements by name ("knn", "retrieval", "depth" for every layer, ...), or with their options.
         protocol: "tuned" or "fixed" (docs/protocols.md).
         baselines: Whether they are measured, too.
         seed: Decides all that is random: the validation part, random weights, subsets, bootstraps.
@@ -58,7 +62,8 @@ def probe(
     Returns:
         "linear" and others by name, as the command's `--json`.
     """
-    typed = [measurement(each) if isinstance(each, str) else each for each in also]
+    several = [also] if isinstance(also, str | Measurement) else also
+    typed = [measurement(each) if isinstance(each, str) else each for each in several]
     asked = [each for each in typed if isinstance(each, Probe)]
     if len(asked) < len(typed):
         found = next(each.name for each in typed if not isinstance(each, Probe))
@@ -70,20 +75,33 @@ def probe(
 
 
 def heatmap(
-    encoder: Encoder, data: Data | None = None, *, seed: int = 0, verbose: bool = False, **options: Any
+    encoder: Encoder,
+    data: Data | None = None,
+    *,
+    layer: Literal["all"] | None = None,
+    seed: int = 0,
+    verbose: bool = False,
+    **options: Any,
 ) -> Result:
     """Where an encoder looks, against where the evidence is; see `probe`.
 
     Args:
         encoder: As of `probe`.
         data: As of `probe`.
+        layer: "all" scores the maps of every layer, a curve over depth; `load` opens an encoder at one layer.
         seed: Decides random weights and what is shuffled.
         verbose: Whether to print what the command prints on its way.
-        **options: Those of the command, as `probekit.heatmaps.measurement.Heatmap` has them: `maps=("cam",)`, `n=100`.
+        **options: Those of the command, as `probekit.heatmaps.measurement.Heatmap` has them: `maps="cam,gradcam"` or
+            `maps=("cam", "gradcam")`, `n=100`.
     """
-    asked, info = Heatmap(**options), _info(data)
+    if layer not in (None, "all"):
+        raise ValueError(
+            f"expected layer='all' or none, found {layer!r}; one layer is read by load(.., layer={layer!r})"
+        )
+    asked, info = _asked(Heatmap, options), _info(data)
+    measure = heatmap_run if layer is None else depth_run
     with _run_of(encoder, info) as (opened, path):
-        return Result(heatmap_run(opened, asked, data=path, seed=seed, console=_console(verbose)))
+        return Result(measure(opened, asked, data=path, seed=seed, console=_console(verbose)), _gallery(opened, layer))
 
 
 def exam(encoder: Encoder, *, verbose: bool = False, **options: Any) -> Result:
@@ -94,10 +112,10 @@ def exam(encoder: Encoder, *, verbose: bool = False, **options: Any) -> Result:
     Args:
         encoder: As of `probe`.
         verbose: Whether to print what the command prints on its way.
-        **options: Those of the command: `parts=("acuity",)`, `items=("landolt",)`, `size=128`, ...
+        **options: Those of the command: `parts="acuity"`, `items=("landolt", "corner")`, `size=128`, ...
             (`probekit.exams.measurement.Exam`).
     """
-    asked = Exam(**options)
+    asked = _asked(Exam, options)
     with _run_of(encoder, None, size=asked.size) as (opened, _):
         return Result(exam_run(opened, asked, console=_console(verbose)).result)
 
@@ -119,6 +137,22 @@ def report(*runs: str | Path | Opened, out: str | Path | None = None) -> Path:
     written = run_report(names, out=path, form="html", runs=folder, reports=folder, console=_console(verbose=False))
     assert isinstance(written, Path)
     return written
+
+
+def _gallery(opened: OpenedRun, layer: str | None) -> dict[str, bytes]:
+    """The picture that was drawn last, which is of the result."""
+    drawn = sorted(opened.run.figures.glob("heatmap-*gallery.png"), key=lambda path: path.stat().st_mtime_ns)
+    return {} if layer or not drawn else {"gallery": drawn[-1].read_bytes()}
+
+
+def _asked(kind: type[M], options: Mapping[str, Any]) -> M:
+    """A measurement with options; a string of what may be several is read as the command reads it."""
+    known = {part.name: part.metadata for part in fields(kind)}
+    for name in options:
+        if name not in known:
+            raise ValueError(nearest("option", name, known))
+    read = {name: known[name].get("read") for name in options}
+    return kind(**{name: each(v) if (each := read[name]) and isinstance(v, str) else v for name, v in options.items()})
 
 
 def _info(data: Data | None) -> DatasetInfo | None:

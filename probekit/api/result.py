@@ -1,9 +1,12 @@
 """What a measurement gave: printed as its tables, in a notebook with its charts, and as plain numbers."""
 
+import base64
 import io
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from rich.console import Console
 
 from probekit.measurement import Score, read_result
@@ -14,6 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 110  # characters of a printed table
+SIDE, COLOURS = 960, 128  # px across a picture in a notebook, and its colours
+
+
+def plain_console(out: io.StringIO) -> Console:
+    """Prints text alone: within a notebook rich would show each line by itself, and in colours."""
+    return Console(file=out, width=WIDTH, force_jupyter=False, color_system=None)
 
 
 class Result:
@@ -21,9 +30,11 @@ class Result:
 
     Attributes:
         name: Of the measurement: "linear", "heatmap", "exam", ...
+        pictures: PNG files of what shows images, by name: "gallery" of a heatmap.
     """
 
-    def __init__(self, content: Mapping[str, Any]) -> None:
+    def __init__(self, content: Mapping[str, Any], pictures: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        self.pictures = dict(pictures)
         self._content, self._reader = dict(content), read_result(dict(content))
         self.name = self._reader.name
 
@@ -52,7 +63,7 @@ class Result:
 
     def __repr__(self) -> str:
         out = io.StringIO()
-        show_results([self._content], Console(file=out, width=WIDTH))
+        show_results([self._content], plain_console(out))
         return out.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
@@ -61,7 +72,19 @@ class Result:
         charts: list[Chart] = [chart for chart in self._reader.charts(self._content) if not chart.photographs]
         tables = [table for table in self.tables if not table.folded]
         blocks: list[Block] = [*map(Note, self.sentences), *tables, *charts]
-        return fragment(self._reader.title, blocks)
+        return fragment(self._reader.title, blocks) + "".join(map(_image, self.pictures.values()))
+
+
+def _image(content: bytes) -> str:
+    """A picture within a notebook, smaller than the file: notebooks are kept whole."""
+    with Image.open(io.BytesIO(content)) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((SIDE, 2 * SIDE))
+    out = io.BytesIO()
+    small.quantize(COLOURS).save(out, "PNG", optimize=True)
+    return (
+        f'<img alt="" style="max-width:100%" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
+    )
 
 
 class Results(Mapping[str, Result]):

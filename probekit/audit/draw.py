@@ -1,6 +1,6 @@
 """A few images and their views, the evidence of each class factor outlined, a line for each recipe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,13 @@ from probekit.audit.geometry import carried
 from probekit.audit.measure import Scenes, by_crops, scenes_of, seen_in
 from probekit.data.split import shrunk
 from probekit.data.truth import Truth
-from probekit.output.pictures import Mosaic, save_png
+from probekit.output.mosaic import Mosaic
+from probekit.output.pictures import save
+from probekit.output.style import OUTLINES
 from probekit.views.recipes import ViewMaker, Views
 
 IMAGES, VIEWS = 3, 2  # in a line: so many images, each with so many views
-OUTLINES = {"pink": "#e7298a", "green": "#1b9e77", "orange": "#d95f02", "violet": "#7570b3"}  # of class factors
-NAMES, CELL = 0.9, 0.9  # inches: before the cells, and of a cell
-DPI = 150
+NAMES = 0.95  # inches before the cells
 
 Column = tuple[Tensor, dict[str, Tensor]]  # pictures [n, h, w] and masks [n, h, w] by class factor
 
@@ -27,23 +27,29 @@ def draw_audit(truth: Truth, recipes: Sequence[Chosen], *, seed: int, out: Path)
     """Draws views of the first images, as the encoder sees them.
 
     Raises:
-        ValueError: As `save_png`.
+        ValueError: As `save`.
         OSError: If it cannot be written.
     """
     lines = [line for each in recipes for line in _lines(_first(scenes_of(truth, each.max_size)), each, seed)]
-    keys = ", ".join(f"{colour}: {name}" for colour, name in zip(OUTLINES, truth.counterfactuals, strict=False))
-    title = f"{truth.info.path}: images and views of them; outlined is the evidence that is left, {keys}"
+    keys = {colour: f"evidence of {name}" for name, colour in _colours(truth.counterfactuals).items()}
+    title = f"What views leave of {truth.info.name}\nOutlined: the evidence that is left of each class factor."
     n = len(lines[0][1][0][0])
-    mosaic = Mosaic(len(lines), n * (1 + VIEWS), cell=CELL, title=title, head=0.2, left=NAMES)
+    mosaic = Mosaic(len(lines), n * (1 + VIEWS), title=title, keys=keys, heads=1, left=NAMES, tail=1.3)
     for row, (name, columns) in enumerate(lines):
-        mosaic.write(-0.05, row + 0.5, name, size=7, ha="right", va="center")
+        mosaic.name(row, name)
         for place, column in enumerate(columns):
             for i in range(n):
                 _show(mosaic, row, i * (1 + VIEWS) + place, column, i)
     for i in range(n):
-        mosaic.write(i * (1 + VIEWS) + 0.5, 0, "image", size=7)
-        mosaic.write(i * (1 + VIEWS) + 1 + VIEWS / 2, 0, "views", size=7)
-    return save_png(mosaic.figure, out, dpi=DPI)
+        mosaic.head(i * (1 + VIEWS) + 0.5, "image")
+        mosaic.head(i * (1 + VIEWS) + 1 + VIEWS / 2, "views")
+    height, width = lines[-1][1][0][0].shape[1:]
+    mosaic.scale_bar(len(lines) - 1, 0, (height, width))
+    return save(mosaic.figure, out)
+
+
+def _colours(factors: Iterable[str]) -> dict[str, str]:
+    return dict(zip(factors, OUTLINES.values(), strict=False))
 
 
 def _first(scenes: Scenes) -> Scenes:
@@ -75,13 +81,6 @@ def _column(views: Views, v: int, seen: Tensor, evidence: dict[str, Tensor]) -> 
 
 def _show(mosaic: Mosaic, row: int, place: int, column: Column, i: int) -> None:
     pictures, masks = column
-    height, width = pictures.shape[1:]
-    left, right, bottom, top = mosaic.extent(row, place, (height, width))
-    mosaic.show(row, place, pictures[i].numpy(), (height, width), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    mosaic.frame(row, place, (height, width), "0.8", 0.8)
-    x = left + (np.arange(width) + 0.5) * (right - left) / width
-    y = top + (np.arange(height) + 0.5) * (bottom - top) / height
-    for colour, mask in zip(OUTLINES.values(), masks.values(), strict=False):
-        shown = mask[i].numpy()
-        if shown.min() < 0.5 < shown.max():
-            mosaic.axes.contour(x, y, shown, levels=[0.5], colors=colour, linewidths=0.7)
+    mosaic.image(row, place, np.rint(255 * pictures[i].clamp(0, 1).numpy()).astype(np.uint8))
+    for name, colour in _colours(masks).items():
+        mosaic.outline(row, place, masks[name][i].numpy() > 0.5, colour)

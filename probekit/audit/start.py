@@ -12,7 +12,7 @@ from probekit.audit.draw import draw_audit
 from probekit.audit.measure import audit, read_scenes
 from probekit.audit.tables import audit_blocks
 from probekit.h5 import verify
-from probekit.output.pictures import check_png
+from probekit.output.pictures import check_picture, names_of
 from probekit.output.terminal import show_blocks
 from probekit.registry import METHODS
 
@@ -42,16 +42,16 @@ def run_audit(
     """
     recipes = chosen(name, preset=preset, settings=settings)
     if out is not None:
-        check_png(out)
+        check_picture(out)
     info = verify(data())
-    picture = out or info.path.with_name(f"{info.path.stem}-audit-{name}.png")
+    picture = out or info.path.with_name(f"{info.name}-audit-{name}.png")
     if draws:
-        check_png(picture)
+        check_picture(picture)
     truth = read_scenes(info, n)
     found = audit(truth, recipes, views=views, seed=seed, say=lambda line: console.print(f"  {line}"))
     show_blocks(audit_blocks(found), console)
     if draws:
-        console.print(f"picture {draw_audit(truth, recipes, seed=seed, out=picture)}")
+        console.print(f"picture {names_of(draw_audit(truth, recipes, seed=seed, out=picture))}")
     method = name if name in METHODS else f"METHOD --set views.recipe={name}" if len(recipes) == 1 else "METHOD"
     console.print(f"next: probekit pretrain {method} --data {quote(str(info.path))}")
     return found

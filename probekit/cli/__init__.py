@@ -2,14 +2,21 @@
 
 # ruff: noqa: F401, I001  each import adds its commands, in the order that --help lists them
 import os
+import sys
 from functools import partial
+
+from probekit.installed import warning
 
 # Before torch comes: threads that wait for each other spin, and beside other work one of them waits for a core. Asleep
 # they take 8 % longer on an idle machine, and half the time on a busy one (docs/log.md, 2026-11-29).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before what may be another project's is imported.
+if line := warning():
+    print(line, file=sys.stderr)
 
 from probekit.cli import images
 from probekit.cli import split
+from probekit.cli import reshard
 from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import exam

@@ -33,8 +33,11 @@ def audit(
     seed: shared.Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="The picture; default: beside the data.", rich_help_panel=shared.OUTPUT),
+        typer.Option(
+            help="The picture, NAME.png, .svg or .pdf; default: beside the data.", rich_help_panel=shared.OUTPUT
+        ),
     ] = None,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

@@ -1,9 +1,7 @@
-"""`probekit list`: what there is, loaded where it is listed; `probekit help`: the words of probekit/glossary.md."""
+"""`probekit list`: what there is, loaded where it is listed."""
 
 import importlib
-import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,8 +10,6 @@ from rich.text import Text
 from probekit.registry import BRANCHES, MAPS, METHODS, POOLS, VARIANTS, get
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
-
-LINE = re.compile(r"- \*\*(?P<word>.+?)\*\*: (?P<meaning>.+)")
 
 
 def catalogue(kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -208,17 +204,3 @@ KINDS: dict[str, tuple[Callable[[], list[dict[str, Any]]], str, str, _Show]] = {
         _show_dataset,
     ),
 }
-
-
-def glossary() -> dict[str, str]:
-    """What each word means, one line each."""
-    text = (Path(__file__).parents[1] / "glossary.md").read_text(encoding="utf-8")
-    return {found["word"]: found["meaning"] for found in LINE.finditer(text)}
-
-
-def meant(word: str) -> str | None:
-    """The entry that a word names: itself, or the only one that has it among its words; or None."""
-    plain = word.lower().replace("-", " ")
-    entries = {name.lower().replace("-", " "): name for name in glossary()}
-    having = [name for text, name in entries.items() if plain in text.split() or plain.rstrip("s") == text]
-    return entries.get(plain) or (having[0] if len(having) == 1 else None)

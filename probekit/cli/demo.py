@@ -1,7 +1,8 @@
 """`probekit demo`: the whole path, once, on a laptop."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,15 @@ from probekit.restore.outside import Outside
 from probekit.results import show_results
 from probekit.run import Run
 from probekit.settings import Asked
-from probekit.train.start import run_pretrain, run_resume
+from probekit.train.start import StoppedError, run_pretrain, run_resume
 from probekit.weights import LAST
 
-# Preset quick takes some 20 minutes on two cores without AVX-512. Cheaper views, smaller batches and fewer passes end
-# in 10 and still score more than the random network on the fine factor (docs/log.md, 2026-11-21).
-ENCODER = Path(__file__).parent.parent / "demo.safetensors"  # `probekit sweep acuity`: conrec-gap on rect-tri, seed 0
-SHORTER = ("views.max_size=48", "train.batch_size=8", "train.epochs=26")
+# `probekit pretrain conrec-gap --data FILE --set views.max_size=64 --set method.decoder_width=1`, seed 0, in bfloat16
+# with one thread, FILE from `probekit gen rect-tri --n 1000 --n-test 500`.
+ENCODER = Path(__file__).parent.parent / "demo.safetensors"
+SCORED = ("train.eval_every=1000",)  # after the first epoch and the last: each time takes as long as an epoch
+DIGITS = ("train.epochs=15",)  # on a CPU without AVX-512 (docs/log.md, 2026-11-22)
 SHORT = Exam(parts=("acuity", "wholes"), items=("landolt", "corner", "bind"))
-DIGITS = ("train.epochs=15",)  # docs/log.md, 2026-11-22
 MADE = {  # what to try next
     "probekit exam {run}": "the whole eye test: every item, whole against parts",
     "probekit show {file}": "what is in the data",
@@ -59,7 +60,7 @@ def run_demo(method: str, *, real: bool, data: Path, runs: Path, overwrite: bool
 
     The images are rect-tri, or with `real` handwritten digits, which need no download and have no masks to look at. It
     has a file and a run of its own. A demo that stands already is not trained again (`overwrite` does), and one that
-    was interrupted goes on.
+    was interrupted goes on; a StoppedError says with what command.
     """
     get(METHODS, "method", method)  # before anything is drawn
     started, steps = time.monotonic(), 4 if real else 6
@@ -67,8 +68,8 @@ def run_demo(method: str, *, real: bool, data: Path, runs: Path, overwrite: bool
     console.rule(f"1 of {steps}: {about}")
     file = _digits(data / "demo-digits.h5", console) if real else render_once("rect-tri", data / "demo.h5", console)
     console.rule(f"2 of {steps}: pretraining {method}, without labels")
-    run, slow = Run(runs / f"demo-{'digits-' * real}{method}"), DIGITS if real else SHORTER
-    run = _pretrain(method, file, run, slow, overwrite=overwrite, console=console)
+    run = Run(runs / f"demo-{'digits-' * real}{method}")
+    run = _pretrain(method, file, run, DIGITS if real and is_slow() else (), overwrite=overwrite, console=console)
     read = "can be read from it, with many labels, few, and none" if real else "a linear probe reads from it"
     console.rule(f"3 of {steps}: what {read}")
     opened = open_encoder(run, LAST, choose_device("auto"))
@@ -77,8 +78,7 @@ def run_demo(method: str, *, real: bool, data: Path, runs: Path, overwrite: bool
     if not real:
         console.rule("4 of 6: where it looks, against where the evidence is")
         pooling = run.read()["config"]["model"]["pooling"]
-        # A minute's worth of maps, images and perturbations.
-        few = Heatmap(maps=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, perturb=16)
+        few = Heatmap(maps=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, perturb=0)
         show_results([heatmap_run(opened, few, console=console)], console)
         console.rule("5 of 6: an eye test: what it reads, in pixels")
         show_results([exam_run(opened, SHORT, console=console).result], console)
@@ -86,6 +86,15 @@ def run_demo(method: str, *, real: bool, data: Path, runs: Path, overwrite: bool
     run_report([run.name], out=None, form="html", runs=runs, reports=runs, console=console)
     _end(started, REAL if real else MADE, file, run, console)
     return run
+
+
+@contextmanager
+def going_on(command: str) -> Iterator[None]:
+    """Where a signal stops the demo, names the command that goes on with it in place of what a part of it says."""
+    try:
+        yield
+    except (KeyboardInterrupt, StoppedError) as error:
+        raise StoppedError(f"stopped; what is done is kept, to go on with the demo type: {command}") from error
 
 
 def _end(started: float, following: Mapping[str, str], file: Path, run: Run, console: Console) -> None:
@@ -133,8 +142,8 @@ def _digits(file: Path, console: Console) -> Path:
     return file
 
 
-def _pretrain(method: str, file: Path, run: Run, slow: Sequence[str], *, overwrite: bool, console: Console) -> Run:
-    """Trains, or goes on, or keeps what is there; `slow` holds the settings for a slow CPU."""
+def _pretrain(method: str, file: Path, run: Run, few: Sequence[str], *, overwrite: bool, console: Console) -> Run:
+    """Trains, or goes on, or keeps what is there; `few` holds what makes preset quick shorter here."""
     runs = run.path.parent
     if not overwrite and run.json.exists():
         if run.read()["state"] == "finished":
@@ -144,14 +153,13 @@ def _pretrain(method: str, file: Path, run: Run, slow: Sequence[str], *, overwri
             return run_resume(
                 run.name, method=method, epochs=None, device="auto", refused=(), runs=runs, console=console
             )
-    shorter = slow if is_slow() else ()
-    if shorter:
+    if few:
         console.print(
-            f"this CPU has no AVX-512: {', '.join(shorter)}, so that the demo ends in minutes; "
+            f"this CPU has no AVX-512: {', '.join(few)}, so that the demo ends in minutes; "
             f"for preset quick as it is type: probekit pretrain {method} --data {file}"
         )
     return run_pretrain(
-        Asked(method, preset="quick", overrides=shorter),
+        Asked(method, preset="quick", overrides=(*SCORED, *few)),
         data=file,
         runs=runs,
         name=run.name,

@@ -24,7 +24,10 @@ Images = Annotated[int | None, typer.Option(min=1, max=12, help="How many images
 Of = Annotated[str | None, typer.Option(metavar="I,J,...", help="Which images to show, by their places in the split.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help="The picture, NAME.png; default: a new one of the run's figures.", rich_help_panel=shared.OUTPUT),
+    typer.Option(
+        help="The picture, NAME.png, .svg or .pdf; default: a new one of the run's figures.",
+        rich_help_panel=shared.OUTPUT,
+    ),
 ]
 
 
@@ -56,6 +59,7 @@ def draw(
     device: shared.Device = "auto",
     out: Out = None,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

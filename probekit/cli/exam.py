@@ -53,6 +53,7 @@ def exam(
         bool, typer.Option("--selftest", help="Examine observers whose answers are known; exit 1 if one is off.")
     ] = False,
     device: shared.Device = "auto",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:

@@ -18,72 +18,121 @@ if TYPE_CHECKING:
 FOLDERS, OFFICIAL, TABLES = "Folders of images", "Official datasets", "Tables, arrays, shards"
 
 
+Listed = Annotated[bool, typer.Option("--list", help="Draw a pair of every generator, and write nothing else.")]
+Certify = Annotated[
+    bool, typer.Option("--certify", help="Prove what decides the classes under these settings (some seconds).")
+]
+Shards = Annotated[
+    int | None, typer.Option(min=1, help="Write N shards, in the folder --out.", rich_help_panel=shared.OUTPUT)
+]
+Preview = Annotated[
+    bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
+]
+
+
 @shared.command(
     shared.IMAGES,
     "probekit gen rect-tri --preview",
     "probekit gen circ-sq --n 2000 --n-test 500 --size 64 --pairs",
     "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5",
+    "probekit gen rect-tri --n 1000000 --shards 50 --out data/million.h5",
     "probekit gen --list",
 )
 def gen(
     generator: Annotated[str, typer.Argument(help="A generator (probekit list generators).")] = "rect-tri",
-    listed: Annotated[
-        bool, typer.Option("--list", help="Draw a pair of every generator, and write nothing else.")
-    ] = False,
+    listed: Listed = False,
     n: Annotated[int | None, typer.Option(min=0, help="Training images, 0 for none; default: the paper's.")] = None,
     n_test: Annotated[int | None, typer.Option(min=0, help="Test images, 0 for none; default: the paper's.")] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a side; the geometry scales.")] = 128,
     pairs: Annotated[bool, typer.Option("--pairs", help="Add every image's counterfactuals; n counts bases.")] = False,
     no_masks: Annotated[bool, typer.Option("--no-masks", help="Images alone: a smaller file, sooner.")] = False,
     settings: shared.Set = (),  # type: ignore[assignment]
-    certify: Annotated[
-        bool, typer.Option("--certify", help="Prove what decides the classes under these settings (some seconds).")
-    ] = False,
+    certify: Certify = False,
     seed: shared.Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, up to 8.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.", rich_help_panel=shared.OUTPUT)
     ] = None,
     compression: shared.Compression = "gzip",
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
-    ] = False,
+    shard: shared.OneShard = None,
+    shards: Shards = None,
+    engine: shared.Engine = "local",
+    slurm: shared.Slurm = (),  # type: ignore[assignment]
+    preview: Preview = False,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Render parametrized shape images to a dataset file, with every factor, mask and counterfactual known."""
-    from probekit.cli.catalogue import KINDS
-    from probekit.data.gen import list_generators, render_file
-    from probekit.output.hints import after_data
-    from probekit.output.pictures import check_png
+    """Render parametrized shape images to a dataset, with every factor, mask and counterfactual known."""
     from probekit.settings import parse_overrides
 
     if listed:
-        if generator != "rect-tri" or size != 128 or seed or workers is not None:
+        others = (n, n_test, workers, shard, shards, *settings, *slurm)
+        plain = generator == "rect-tri" and size == 128 and not seed and engine == "local"
+        if not plain or any(each is not None for each in others) or pairs or no_masks or certify or preview:
             raise ValueError(
-                "expected --list, which draws every generator, without a name, --size, --seed and --workers"
+                "expected --list, which draws every generator, with --out, --json and -q alone, found another option; "
+                "leave it out"
             )
-        if n is not None or n_test is not None or settings or pairs or no_masks or certify or preview:
-            raise ValueError("expected --list with --out, --json and -q alone, found another option; leave it out")
-        list_generators(out or shared.DATA / "generators.png", errors if as_json else console)
-        if as_json:
-            print_json({"generators": KINDS["generators"][0]()})
+        _draw_all(out, as_json=as_json)
         return
     out, say = out or shared.DATA / f"{generator}.h5", errors if as_json else console
-    if preview:
-        check_png(out.with_suffix(".png"))
+    _check_shards(shard, shards, engine, slurm, replaces=overwrite, preview=preview)
     how: dict[str, Any] = {"n": n, "n_test": n_test, "size": size, "seed": seed, "pairs": pairs, "masks": not no_masks}
     how |= {"parameters": parse_overrides(settings), "compression": compression, "workers": workers}
     certificate = _certificate(generator, out, how, overwrite, say) if certify else None
-    info = render_file(generator, out, say, certificate=certificate, overwrite=overwrite, **how)
-    if preview:
-        from probekit.data.show import preview as draw
+    how |= {"certificate": certificate}
+    if engine == "slurm":
+        from probekit.sweep.shards import submit_shards
 
-        say.print(f"preview {draw(out)}")
-    say.print(after_data(info))
+        assert shards is not None
+        result = submit_shards(generator, shards, out, slurm, say, **how)
+    else:
+        result = _draw(generator, out, say, shard, preview=preview, shards=shards, overwrite=overwrite, **how)
     if as_json:
-        print_json(about(info))
+        print_json(result)
+
+
+def _draw_all(out: Path | None, *, as_json: bool) -> None:
+    """A picture of every generator."""
+    from probekit.cli.catalogue import KINDS
+    from probekit.data.gen import list_generators
+
+    list_generators(out or shared.DATA / "generators.png", errors if as_json else console)
+    if as_json:
+        print_json({"generators": KINDS["generators"][0]()})
+
+
+def _check_shards(
+    shard: str | None, shards: int | None, engine: str, slurm: list[str], *, replaces: bool, preview: bool
+) -> None:
+    """Refuses options of shards that do not go together."""
+    if shard is not None and (shards is not None or preview):
+        raise ValueError("expected --shard alone, found --shards or --preview with it; leave one out")
+    if engine == "slurm" and (shards is None or preview or replaces):
+        raise ValueError("expected --shards N with --engine slurm, without --preview and --overwrite")
+    if engine == "local" and slurm:
+        raise ValueError("expected --engine slurm with --slurm, found --engine local; type --engine slurm")
+
+
+def _draw(
+    generator: str, out: Path, say: "Console", shard: str | None, *, preview: bool, **options: Any
+) -> dict[str, Any]:
+    """Renders here; what the dataset or the shard holds, for --json."""
+    from probekit.data.gen import render_file
+    from probekit.data.show import preview as draw
+    from probekit.h5.planned import parse_shard
+    from probekit.output.hints import after_data, after_shard
+    from probekit.output.pictures import check_picture, names_of
+
+    if preview:
+        check_picture(out.with_suffix(".png"))
+    info = render_file(generator, out, say, shard=None if shard is None else parse_shard(shard), **options)
+    if preview:
+        say.print(f"preview {names_of(draw(out))}")
+    say.print(after_data(info) if info.shard is None else after_shard(out, info.shard))
+    return about(info)
 
 
 def _certificate(
@@ -99,7 +148,8 @@ def _certificate(
     from probekit.registry import nearest
 
     check_h5(out)
-    check_target(out, compression="none", overwrite=overwrite)
+    if not out.is_dir():  # shards are looked at when all their settings are known
+        check_target(out, compression="none", overwrite=overwrite)
     if generator not in GENERATORS:
         raise ValueError(nearest("generator", generator, GENERATORS))
     drawn = GENERATORS[generator](size=how["size"], parameters=how["parameters"])
@@ -237,12 +287,14 @@ def import_(
     ] = None,
     max_gb: Annotated[float | None, Stored] = None,
     compression: shared.CompressionOrDefault = None,
+    shard: shared.OneShard = None,
     overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn images in folders, tables, shards or arrays, or an official dataset, into a dataset file."""
     from probekit.data.importers import Choices, Options, default_name, parse_range, run_import
+    from probekit.h5.planned import parse_shard
 
     chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
     chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
@@ -254,6 +306,7 @@ def import_(
     options = Options(range=None if values is None else parse_range(values), **asked)
     out, say = out or shared.DATA / f"{default_name(source)}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}
+    how |= {"shard": None if shard is None else parse_shard(shard)}
     info, skipped = run_import(source, root, choices, options, out=out, console=say, **how)
     if as_json:
         print_json(about(info) | {"skipped": [asdict(item) for item in skipped]})

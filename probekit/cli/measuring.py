@@ -1,6 +1,7 @@
 """`probe`, `heatmap`, `compare`, `report`: what encoders have learned, and where they look."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -10,9 +11,10 @@ import typer
 
 from probekit.cli import shared
 from probekit.cli.measured import with_measurements
+from probekit.measurement import read_result
 from probekit.output.console import console, errors, print_json
 from probekit.results import show_results
-from probekit.weights import ATTENTIVE, LAST, Weights
+from probekit.weights import ALL_LAYERS, ATTENTIVE, LAST, Weights
 
 if TYPE_CHECKING:
     from probekit.heatmaps.measurement import Heatmap
@@ -77,6 +79,7 @@ def probe(
     normalise: Normalise = "auto",
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -117,7 +120,7 @@ def asked_of_tokens(
     found = list(asked)
     if pool == ATTENTIVE:
         pool, found = None, found if any(isinstance(each, Attentive) for each in found) else [*found, Attentive()]
-    if layer == "all":
+    if layer == ALL_LAYERS:
         Weights(LAST.checkpoint, pool, layer)  # refuses poolings that are not of every layer
         layer, found = None, [*found, Depth()]
     return found, pool, layer
@@ -125,7 +128,7 @@ def asked_of_tokens(
 
 def one_layer(checkpoint: str, pool: str | None, layer: str | None) -> Weights:
     """The weights that were typed, of one layer; a ValueError for all of them."""
-    if layer == "all":
+    if layer == ALL_LAYERS:
         raise ValueError("expected one layer, found all; type: --layer NAME, or probekit probe RUN --layer all")
     return Weights.parse(checkpoint, pool, layer)
 
@@ -144,18 +147,24 @@ def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more:
     return None
 
 
-@shared.command(shared.MEASURING, "probekit heatmap", "probekit heatmap RUN --n 100")
+@shared.command(
+    shared.MEASURING, "probekit heatmap", "probekit heatmap RUN --n 100", "probekit heatmap RUN --layer all"
+)
 @with_measurements("heatmap")
 def heatmap(
     run: shared.RunName = None,
     data: shared.RunData = None,
     checkpoint: shared.Checkpoint = "last",
     pool: shared.Pool = None,
-    layer: shared.Layer = None,
+    layer: shared.LayerOrAll = None,
     *,
     asked: "list[Heatmap]",
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every table, too; without it a sentence for each class factor.")
+    ] = False,
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -163,17 +172,23 @@ def heatmap(
     shared.check_run(run)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
+    from probekit.heatmaps.over_depth import depth_run, refuse_unmasked
     from probekit.heatmaps.run import heatmap_run
     from probekit.restore.opened import open_encoder
 
-    out = errors if as_json else console
+    out, every = errors if as_json else console, layer == ALL_LAYERS
+    measured = Weights.parse(checkpoint, pool, layer)
     found = run_or_newest(run, shared.RUNS, out)
-    opened = open_encoder(found, one_layer(checkpoint, pool, layer), choose_device(device))
-    result = heatmap_run(opened, asked[0], data=data, seed=seed, console=out)
+    opened = open_encoder(found, replace(measured, layer=None) if every else measured, choose_device(device))
+    if every:
+        refuse_unmasked(opened.dataset(data)[0])
+    results = [heatmap_run(opened, asked[0], data=data, seed=seed, console=out)]
+    if every:
+        results.append(depth_run(opened, asked[0], data=data, seed=seed, console=out))
     if as_json:
-        print_json(result)
+        print_json({read_result(each).name: each for each in results} if every else results[0])
         return
-    show_results([result], console)
+    show_results(results, console, full=full)
     name = quote(found.argument)
     console.print(
         f"next: probekit exam {name}   or   probekit report {name}   (what the scores mean: docs/heatmaps.md)"

@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probekit.cli.catalogue import KINDS, catalogue, glossary, meant, print_catalogue
+from probekit.cli.catalogue import KINDS, catalogue, print_catalogue
+from probekit.cli.pages import glossary, meant, page, pages, title_of
 from probekit.cli.shared import (
     DATA,
     OVERVIEW,
     RUNS,
+    Formats,
     Json,
     Overwrite,
     Quiet,
@@ -72,26 +74,43 @@ def list_(
         print_catalogue(content, console)
 
 
-@command(OVERVIEW, "probekit help evidence", "probekit help probe", name="help")
+@command(OVERVIEW, "probekit help evidence", "probekit help probe", "probekit help faq", name="help")
 def help_(
     context: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORD|COMMAND]", help="Default: all words.", autocompletion=words_like),
+        typer.Argument(
+            metavar="[WORD|TOPIC|COMMAND]", help="Default: all words and topics.", autocompletion=words_like
+        ),
     ] = None,
 ) -> None:
-    """Say what a word means that probekit prints, or print the help of a command."""
+    """Say what a word means that probekit prints, show a page of the documentation, or the help of a command."""
     assert context.parent is not None
     commands, entries = context.parent.command.commands, glossary()  # type: ignore[attr-defined]
     word = " ".join(words or ())
     if word in commands:
         context.parent.command.main([word, "--help"], prog_name="probekit", standalone_mode=False)
+        if page(word):
+            console.print(f"its page: probekit help {word}.md")
         return
-    found = meant(word)
-    if word and found is None:
-        raise ValueError(nearest("word or command", word, [*entries, *commands]))
-    for name in entries if found is None else [found]:
+    if found := page(word):
+        _show_page(found)
+        return
+    entry = meant(word)
+    if word and entry is None:
+        raise ValueError(nearest("word, topic or command", word, [*entries, *pages(), *commands]))
+    for name in entries if entry is None else [entry]:
         console.print(f"{name}: {entries[name]}")
+    if not word:
+        console.print("topics, for: probekit help TOPIC")
+        for path in pages().values():
+            console.print(f"  {path.name:20} {title_of(path)}")
+
+
+def _show_page(path: Path) -> None:
+    from rich.markdown import Markdown  # slow to import
+
+    console.print(Markdown(path.read_text(encoding="utf-8"), hyperlinks=False), soft_wrap=False)
 
 
 @command(OVERVIEW, "probekit demo --quick", "probekit demo", "probekit demo simclr", "probekit demo --real")
@@ -107,20 +126,23 @@ def demo(
         bool, typer.Option("--quick", help="Measure an encoder that comes along, in a minute; train none.")
     ] = False,
     overwrite: Overwrite = False,
+    formats: Formats = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Generate, pretrain, probe, draw maps and report: the whole path, in minutes on two CPU cores."""
-    from probekit.cli.demo import run_demo, run_quick
+    from probekit.cli.demo import going_on, run_demo, run_quick
 
+    if quick and (method or real or overwrite):
+        raise ValueError("expected --quick alone, found it with others; type: probekit demo --quick")
     say = errors if as_json else console
-    if quick:
-        if method or real or overwrite:
-            raise ValueError("expected --quick alone, found it with others; type: probekit demo --quick")
-        run = run_quick(data=DATA, runs=RUNS, console=say)
-    else:
-        method = method or ("simclr-attention" if real else "conrec")
-        run = run_demo(method, real=real, data=DATA, runs=RUNS, overwrite=overwrite, console=say)
+    words = ["probekit demo", *([method] if method else []), *["--quick"] * quick, *["--real"] * real]
+    with going_on(" ".join(words)):
+        if quick:
+            run = run_quick(data=DATA, runs=RUNS, console=say)
+        else:
+            method = method or ("simclr-attention" if real else "conrec")
+            run = run_demo(method, real=real, data=DATA, runs=RUNS, overwrite=overwrite, console=say)
     if as_json:
         print_json(about(run) | {"report": str(run.path / "report.html")})
 

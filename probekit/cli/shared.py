@@ -11,8 +11,10 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from probekit import __version__
-from probekit.cli.catalogue import KINDS, glossary
+from probekit.cli.catalogue import KINDS
+from probekit.cli.pages import glossary, pages
 from probekit.output.console import be_quiet, show_tracebacks
+from probekit.output.formats import choose
 from probekit.registry import BRANCHES, METHODS, POOLS, VARIANTS
 from probekit.run import find_runs, open_run
 
@@ -136,7 +138,7 @@ def _of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 
 methods_like, branches_like = _of(lambda: METHODS), _of(lambda: (*BRANCHES, *VARIANTS))
-kinds_like, words_like = _of(lambda: KINDS), _of(glossary)
+kinds_like, words_like = _of(lambda: KINDS), _of(lambda: [*pages(), *glossary()])
 
 
 def recipes_like(incomplete: str) -> list[str]:
@@ -154,7 +156,12 @@ def sweeps_like(incomplete: str) -> list[str]:
 
 
 def _data(default: str) -> Any:
-    return typer.Option("--data", metavar="FILE", help=f"A dataset file; {default}.", autocompletion=datasets_like)
+    return typer.Option(
+        "--data",
+        metavar="DATA",
+        help=f"A dataset: a file, a folder of shards or a pattern; {default}.",
+        autocompletion=datasets_like,
+    )
 
 
 RunName = Annotated[
@@ -198,6 +205,31 @@ Preset = Annotated[
 _stored = typer.Option(help="How the file is compressed; official datasets: none.", rich_help_panel=OUTPUT)
 Compression = Annotated[Literal["none", "lzf", "gzip"], _stored]
 CompressionOrDefault = Annotated[Literal["none", "lzf", "gzip"] | None, _stored]
+Engine = Annotated[
+    Literal["local", "slurm"], typer.Option(help="Who works: this machine, or a Slurm cluster, as one job array.")
+]
+Slurm = Annotated[
+    list[str],
+    typer.Option(
+        "--slurm", metavar="KEY=VALUE", help="What each job asks sbatch for, as time=4:00:00; may be repeated."
+    ),
+]
+OneShard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Write one of N shards alone, in the folder --out.", rich_help_panel=OUTPUT
+    ),
+]
+Formats = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME,NAME",
+        help="Also save pictures in these formats: png, svg, pdf.",
+        rich_help_panel=OUTPUT,
+        callback=choose,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT)]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)

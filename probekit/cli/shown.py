@@ -28,8 +28,8 @@ def show(
     named: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE|RUN",
-            help="A dataset file or a run; default: the newest file.",
+            metavar="DATA|RUN",
+            help="A dataset (a file, a folder of shards or a pattern) or a run; default: the newest file.",
             autocompletion=shared.shown_like,
         ),
     ] = None,
@@ -37,8 +37,8 @@ def show(
         Path | None,
         typer.Option(
             "--data",
-            metavar="FILE",
-            help="The dataset file to show a run or a method on.",
+            metavar="DATA",
+            help="The dataset to show a run or a method on.",
             autocompletion=shared.datasets_like,
         ),
     ] = None,
@@ -51,8 +51,12 @@ def show(
     whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture; default: beside the file, or in the run.", rich_help_panel=shared.OUTPUT),
+        typer.Option(
+            help="The picture, NAME.png, .svg or .pdf; default: beside the file, or in the run.",
+            rich_help_panel=shared.OUTPUT,
+        ),
     ] = None,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -75,12 +79,13 @@ def show(
 def _run_or_file(named: str) -> "Run | None":
     """The run that was named, or None for a dataset file; a ValueError if it is neither."""
     from probekit.data.locate import guessed, run_named
+    from probekit.h5 import is_dataset
     from probekit.registry import nearest
     from probekit.run import find_runs
 
     run, path = run_named(named, shared.RUNS), Path(named)
     known = [*sorted(map(str, shared.DATA.glob("*.h5"))), *(run.name for run in find_runs(shared.RUNS))]
-    if run is None and known and path.suffix != ".h5" and not path.exists() and guessed(path, shared.DATA) is None:
+    if run is None and known and path.suffix != ".h5" and not is_dataset(path) and guessed(path, shared.DATA) is None:
         raise ValueError(nearest("dataset file or run", named, known))
     return run
 
@@ -91,6 +96,7 @@ def _show_run(
     from probekit.data.split import CPU
     from probekit.h5 import read_info
     from probekit.output.hints import after_drawing
+    from probekit.output.pictures import names_of
     from probekit.restore.draw import draw_run
     from probekit.restore.opened import open_encoder
     from probekit.weights import LAST
@@ -99,7 +105,7 @@ def _show_run(
     opened = open_encoder(run, LAST, CPU)
     picture, predicts = draw_run(opened, data, views, out=out, split=split, seed=seed)
     without = "" if predicts else f" (no predictions: {opened.header['method']} has no decoder)"
-    say.print(f"picture {picture} of {run.name}, {opened.after}{without}")
+    say.print(f"picture {names_of(picture)} of {run.name}, {opened.after}{without}")
     say.print(after_drawing(run, read_info(data or run.data())))
     return {"run": run.name, "after": opened.after, "predicts": predicts, "picture": str(picture)}
 
@@ -117,9 +123,10 @@ def _show_file(
 ) -> dict[str, Any]:
     """A dataset file, with `draws` its description and a picture even without `out`; or what a method is given."""
     from probekit.data.gen import dataset_or_default
-    from probekit.data.show import describe, draw_grid, render_description
+    from probekit.data.show import describe, draw_grid, picture_of, render_description
     from probekit.h5 import read_info, verify
     from probekit.output.hints import after_data
+    from probekit.output.pictures import names_of
     from probekit.registry import nearest
 
     path = dataset_or_default(named, shared.DATA, shared.RUNS, say)
@@ -128,7 +135,7 @@ def _show_file(
         from probekit.restore.draw import draw_method
 
         picture = draw_method(method, path, out=out, split=split, seed=seed)
-        say.print(f"picture {picture}")
+        say.print(f"picture {names_of(picture)}")
         train = f"next: probekit pretrain {method} --data {quote(str(path))}"
         say.print(train if "train" in info.splits else after_data(info))
         return {"method": method, "data": str(path), "picture": str(picture)}
@@ -140,7 +147,8 @@ def _show_file(
     if whole:
         say.print("verified: every checksum, and the hash of all contents")
     if draws or out is not None:
-        say.print(f"picture {draw_grid(path, out or path.with_suffix('.png'), split=split)}")
+        picture = draw_grid(path, out or picture_of(path), split=split)
+        say.print(f"picture {names_of(picture)}")
     say.print(after_data(info))
     return description
 
@@ -155,7 +163,7 @@ def certify(
     named: Annotated[
         str | None,
         typer.Argument(
-            metavar="GENERATOR|FILE",
+            metavar="GENERATOR|DATA",
             help="A generator or a dataset file; default: the newest file.",
             autocompletion=shared.certified_like,
         ),
@@ -235,13 +243,13 @@ def _certify_file(
     from generators import GENERATORS
     from probekit.certificate.local import DEFAULT_N, locality, locality_blocks
     from probekit.data.gen import dataset_or_default
-    from probekit.h5 import read_info
+    from probekit.h5 import is_dataset, read_info
     from probekit.output.hints import after_data
     from probekit.output.terminal import progress_bar, show_blocks
     from probekit.registry import nearest
 
     if named is not None and Path(named).suffix != ".h5":
-        if not Path(named).exists():
+        if not is_dataset(Path(named)):
             raise ValueError(
                 nearest("generator or dataset file", named, [*GENERATORS, *map(str, shared.DATA.glob("*.h5"))])
             )

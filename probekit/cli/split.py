@@ -1,7 +1,7 @@
 """`split`: a dataset file divided anew."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,7 +9,10 @@ from probekit.cli import shared
 from probekit.cli.images import about
 from probekit.output.console import console, errors, print_json
 
-Share = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of what is divided.")
+
+def _share(split: str) -> Any:
+    told = f"Share of the images that become {split}, of each class; at least one of each."
+    return typer.Option(min=0, max=0.9, callback=shared.finite, help=told)
 
 
 @shared.command(
@@ -19,9 +22,9 @@ Share = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified sh
     "probekit split data/photos.h5 --join --test-fraction 0.2 --group duplicates",
 )
 def split(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A dataset file.", autocompletion=shared.datasets_like)],
-    val_fraction: Annotated[float, Share] = 0.0,
-    test_fraction: Annotated[float, Share] = 0.0,
+    file: Annotated[Path, typer.Argument(metavar="DATA", help="A dataset.", autocompletion=shared.datasets_like)],
+    val_fraction: Annotated[float, _share("val")] = 0.0,
+    test_fraction: Annotated[float, _share("test")] = 0.0,
     group: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Never divide what has one value of this factor; or duplicates."),
@@ -29,13 +32,13 @@ def split(
     join: Annotated[bool, typer.Option("--join", help="Divide the splits that there are anew, as one.")] = False,
     seed: shared.Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="The new file; default: FILE-split.h5.", rich_help_panel=shared.OUTPUT)
+        Path | None, typer.Option(help="The new file; default: DATA-split.h5.", rich_help_panel=shared.OUTPUT)
     ] = None,
     overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Set apart new val or test images of a dataset file, as a new file, without importing again."""
+    """Set apart new val or test images of a dataset, as a new file, without importing again."""
     from probekit.data.divide import Division, default_out, divide
     from probekit.data.locate import check_h5, named_dataset
     from probekit.output.hints import after_data

@@ -98,6 +98,8 @@ def pretrain(
 ) -> None:
     """Pretrain a method on a dataset file."""
     from probekit.cli.overview import about
+    from probekit.h5 import read_info
+    from probekit.output.hints import after_pretraining
     from probekit.train.launch import launched
     from probekit.train.start import run_dry, run_pretrain, run_resume
 
@@ -121,11 +123,14 @@ def pretrain(
     if resume:
         refused = [text for text, on in (("--overwrite", overwrite), ("--dry-run", dry_run)) if on]
         common |= {"refused": [*refused, *_unresumable(asked)], "fail_on_collapse": fail_on_collapse, "log": loggers}
-        result = about(run_resume(name, method=method, epochs=epochs, device=device, **common))
-    elif dry_run:
+        run = run_resume(name, method=method, epochs=epochs, device=device, **common)
+    elif not dry_run:
+        run = run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common)
+    if dry_run:
         result = run_dry(asked, **made, **common)
     else:
-        result = about(run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common))
+        say.print(after_pretraining(run, read_info(run.data())))
+        result = about(run)
     if as_json:
         print_json(result)
 
@@ -162,6 +167,8 @@ SweepMade = Annotated[
     "probekit sweep table1 --only rect-tri",
     "probekit sweep mine.toml --seeds 0,1,2 --jobs 2",
     "probekit sweep table1 --dry-run",
+    "probekit sweep table1 --engine slurm --slurm partition=gpu --slurm time=4:00:00 --slurm gpus_per_node=1",
+    "probekit sweep table1 --status",
 )
 def sweep(
     source: Source = None,
@@ -173,18 +180,27 @@ def sweep(
     published: Published = None,
     device: shared.Device = "auto",
     jobs: Jobs = None,
+    engine: shared.Engine = "local",
+    slurm: shared.Slurm = (),  # type: ignore[assignment]
     limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, one a line.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the commands, one a line, and the GPU hours.")
+    ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say where every run stands, and what is known.")
+    ] = False,
     name: SweepMade = None,
     overwrite: shared.Overwrite = False,
+    formats: shared.Formats = "",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Pretrain and probe methods x datasets x seeds, several at once, into one table with intervals."""
-    from probekit.sweep.start import Options, list_sweeps, run_sweep
+    from probekit.sweep.request import Options
+    from probekit.sweep.start import list_sweeps, run_sweep
 
-    out = errors if as_json else console
+    out = errors if as_json or dry_run else console
     if source is None:
         result, problem = list_sweeps(out), ""
     else:
@@ -202,6 +218,9 @@ def sweep(
             overwrite=overwrite,
             limit_minutes=limit_minutes,
             dry_run=dry_run,
+            status=status,
+            engine=engine,
+            slurm=slurm,
         )
         result, problem = run_sweep(
             source, options, sweeps=shared.SWEEPS, runs=shared.RUNS, data=shared.DATA, console=out, quiet=as_json

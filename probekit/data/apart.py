@@ -15,6 +15,8 @@ def pick(
     fraction: float,
     seed: int,
     classes: Sequence[str],
+    *,
+    needed: bool = False,
 ) -> list[bool]:
     """Whether each image goes, `[N]`; of every class at least one goes and one stays.
 
@@ -23,14 +25,15 @@ def pick(
     just that share of every class goes, whatever the machine, and an added image moves no other. Of a class of which
     none has gone, the group that leads least astray goes.
 
-    `keys`: names of the images; `labels`: their classes; `groups`: what must not be divided, or None. A ValueError if a
-    class has too few images, or too few groups.
+    `keys`: names of the images; `labels`: their classes; `groups`: what must not be divided, or None; `needed`: whether
+    the split is all that was asked for, so that it cannot be left out. A ValueError if a class has too few images, or
+    too few groups.
     """
     counts = Counter(labels)
     wanted = {label: max(1, round(fraction * n)) for label, n in counts.items()}
     few = [label for label, n in counts.items() if wanted[label] >= n]
     if few:
-        raise _too_few(few, counts, split, classes, "images")
+        raise _too_few(few, counts, split, classes, "images", needed)
     names = list(map(str, keys)) if groups is None else [_text(group) for group in groups]
     units: dict[str, Counter[int]] = {}
     for name, label in zip(names, labels, strict=True):
@@ -56,7 +59,7 @@ def pick(
     gone = [label for label in counts if not 0 < wanted[label] - rest[label] < counts[label]]
     if gone:
         had = Counter(label for own in units.values() for label in own)
-        raise _too_few(gone, had, split, classes, "groups")
+        raise _too_few(gone, had, split, classes, "groups", needed)
     return [name in taken for name in names]
 
 
@@ -64,12 +67,18 @@ def _text(group: Hashable) -> str:
     return group.decode("utf-8", "backslashreplace") if isinstance(group, bytes) else str(group)
 
 
-def _too_few(labels: Sequence[int], counts: Counter[int], split: str, classes: Sequence[str], what: str) -> ValueError:
+def _too_few(
+    labels: Sequence[int], counts: Counter[int], split: str, classes: Sequence[str], what: str, needed: bool
+) -> ValueError:
     first = min(labels, key=lambda label: (counts[label], label))
     where = f"class {classes[first]!r}" if classes else "the source"
     more = len(labels) - 1
     others = f" (and {more} more class{'es' * (more > 1)})" if more else ""
-    instead = "leave --group out" if what == "groups" else f"type --{split}-fraction 0"
+    instead = f"type --{split}-fraction 0"
+    if what == "groups":
+        instead = "leave --group out"
+    elif needed:
+        instead = "leave such classes out when it is imported"
     return ValueError(
         f"expected enough {what} in {where} for train and {split}, found {counts[first]}{others}; "
         f"add {what}, or {instead}"

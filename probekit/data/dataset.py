@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from generators import GENERATORS
+from generators import GENERATORS, Generator, register
 from generators.certificates import shipped, told
 from probekit.data.generate import MAX_N, MAX_SEED, generate, rendered
+from probekit.data.picture import picture
 from probekit.data.truth import Counterfactual, Truth
 from probekit.h5 import DatasetInfo, read_split, verify
 from probekit.h5.schema import SCHEMA, SPLITS, SplitInfo
@@ -28,7 +29,7 @@ class Dataset(TorchDataset[dict[str, Any]]):
     puts items together as they are. A ValueError if there is no such file or split, or it is damaged.
 
     Args:
-        path: A dataset file (`probekit gen`, `probekit import`).
+        path: A dataset file (`probekit gen`, `probekit import`), a folder of shards or a pattern.
         split: "train", "val" or "test".
 
     Attributes:
@@ -93,6 +94,10 @@ class Dataset(TorchDataset[dict[str, Any]]):
             return {name: torch.from_numpy(mask[index]) for name, mask in self.masks.items()}
         return {name: torch.from_numpy(bits[index] >> bit & 1).bool() for bit, name in enumerate(self.info.mask_names)}
 
+    def _repr_png_(self) -> bytes:
+        """A few images of each class with the outlines of their evidence, for notebooks."""
+        return picture(self.images, self.labels, self.masks)
+
     def __repr__(self) -> str:
         height, width = self.images.shape[1:3]
         about = f"{len(self)} images of {width}x{height} px, {len(self.classes)} classes"
@@ -109,7 +114,7 @@ def as_image(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def render(
-    name: str,
+    name: str | type[Generator],
     *,
     n: int = 1000,
     seed: int = 0,
@@ -126,7 +131,8 @@ def render(
     unknown generator or parameter, or a number out of range; an OSError for a file that exists.
 
     Args:
-        name: A generator: "rect-tri", "landolt", ... (`probekit list generators`).
+        name: A generator: "rect-tri", "landolt", ... (`probekit list generators`); or a class of your own, which is
+            known by its name from here on (docs/notebooks/generator.ipynb).
         n: How many; with `out`, of train.
         split: Whose images: train and test have nothing in common.
         size: Pixels a side, 16 to 1024.
@@ -135,6 +141,8 @@ def render(
         overwrite: Whether a file of that name may be replaced.
         **parameters: Values of its parameters, `gap=3` for example (`probekit list generators`).
     """
+    if not isinstance(name, str):
+        name = register(name)
     if out is not None:
         path = Path(out)
         about: dict[str, Any] = {"n": n, "n_test": n_test, "seed": seed, "size": size, "overwrite": overwrite}

@@ -77,7 +77,7 @@ def divide(
     copied and in all. A ValueError if the file is unsound, has such a split already, or a class or groups are too few;
     an OSError if `out` exists or cannot be written. `runs`: the folder of runs that may have seen new test images.
     """
-    if out.resolve() == path.resolve():
+    if out.resolve() == path.resolve() or path in out.parents:
         raise ValueError(
             f"expected another file than {path}, which stays as it is; type --out {quote(str(default_out(path)))}"
         )
@@ -106,7 +106,7 @@ def divide(
 
 def default_out(path: Path) -> Path:
     """Where the new file is written if nothing is typed."""
-    return path.with_name(f"{path.stem}-split.h5")
+    return path.with_name(f"{read_info(path).name}-split.h5")
 
 
 def _check(info: DatasetInfo, division: Division) -> None:
@@ -172,7 +172,8 @@ def _divided(info: DatasetInfo, pool: _Pool, division: Division) -> Rows:
             keys = [f"{pool.places[k][0]}/{pool.places[k][1]}" for k in stays]
             groups = None if pool.groups is None else [pool.groups[k] for k in stays]
             labels = [pool.labels[k] for k in stays]
-            goes = pick(keys, labels, groups, name, fraction, division.seed, pool.classes)
+            needed = not (division.val_fraction and division.test_fraction)
+            goes = pick(keys, labels, groups, name, fraction, division.seed, pool.classes, needed=needed)
             chosen[name] = [k for k, gone in zip(stays, goes, strict=True) if gone]
             stays = [k for k, gone in zip(stays, goes, strict=True) if not gone]
     chosen["train"] = stays

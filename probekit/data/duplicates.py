@@ -10,7 +10,7 @@ grey means are those of the other by one factor and one offset, but for little, 
 docs/datasets.md has what is found and what is not, as tests/data/test_duplicates.py measures it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -33,10 +33,12 @@ NOISE = 3.0  # grey levels that JPEG files of low contrast are off
 GAIN = 2.0  # the most that one has the contrast of the other
 TINT = 10.0  # the mean difference of colours, in levels
 WINDOW = 32  # candidates on either side in an order of the bits
+ENOUGH = 256  # candidates that an image is compared with, about: near-constant ones are all candidates of each other
 PAIRS = 1 << 18  # looked at in one piece: bounds memory
 EXAMPLES = 3  # that are named
 
 Signs = NDArray[np.uint8]  # [N, LENGTH]
+Rows = NDArray[np.int64]
 
 
 def signs_of(images: Sequence[NDArray[np.uint8]]) -> Signs:
@@ -105,15 +107,16 @@ def sentences(found: Mapping[str, Mapping[str, Any]], path: Path) -> list[str]:
 
 
 def search(asked: Signs, known: Signs) -> NDArray[np.int64]:
-    """For each of some signs the row of a near-duplicate among others, the most alike; -1 where there is none, `[N]`.
+    """For each of some signs the row of a near-duplicate among others; -1 where there is none, `[N]`.
 
-    Time grows as n log n.
+    Of those that are compared at a time it is the most alike; one that has been found is not looked for again. Time
+    grows as n log n.
     """
     copies = _copies(known)
     result = np.array([copies.get(sign.tobytes(), -1) for sign in asked], np.int64)
     rest = np.flatnonzero(result < 0)
     best = np.full(len(asked), -np.inf, np.float32)
-    for rows, b, score in _pairs(asked[rest], known):
+    for rows, b, score in _pairs(asked[rest], known, lambda rows, others: result[rest[rows]] < 0):
         a = rest[rows]
         order = np.argsort(score, kind="stable")  # of pairs of one row the last one stays
         a, b, score = a[order], b[order], score[order]
@@ -128,11 +131,11 @@ def clusters(signs: Signs) -> NDArray[np.int64]:
     first = np.array([copies[sign.tobytes()] for sign in signs], np.int64)
     alone, place = np.unique(first, return_inverse=True)  # copies are one from here on
     named = np.arange(len(alone))
-    for a, b, _ in _pairs(signs[alone], signs[alone]):
+    for a, b, _ in _pairs(signs[alone], signs[alone], lambda rows, others: named[rows] != named[others]):
         rising = a < b
         graph = coo_array((np.ones(rising.sum(), bool), (named[a[rising]], named[b[rising]])), shape=(len(alone),) * 2)
         if graph.nnz:
-            named = connected_components(graph, directed=False)[1].astype(np.int64)[named]
+            named[:] = connected_components(graph, directed=False)[1].astype(np.int64)[named]
     return named[place]
 
 
@@ -141,11 +144,20 @@ def _copies(signs: Signs) -> dict[bytes, int]:
     return {sign.tobytes(): row for row, sign in reversed(list(enumerate(signs)))}
 
 
-def _pairs(asked: Signs, known: Signs) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """Rows of near-duplicates and how alike they are; some pairs come several times."""
+def _pairs(
+    asked: Signs, known: Signs, open_to: Callable[[Rows, Rows], NDArray[np.bool_]]
+) -> Iterator[tuple[Rows, Rows, NDArray[np.float32]]]:
+    """Rows of near-duplicates and how alike they are; some pairs come several times.
+
+    `open_to`: which pairs of rows are still to be compared, asked before each comparison.
+    """
+    compared = np.zeros(len(asked), np.int64)
     for rows, others in _candidates(bits_of(asked), bits_of(known)):
         for begin in range(0, len(rows), PAIRS // SIDE):
             a, b = rows[begin : begin + PAIRS // SIDE], others[begin : begin + PAIRS // SIDE]
+            asks = open_to(a, b) & (compared[a] < ENOUGH)
+            a, b = a[asks], b[asks]
+            compared += np.bincount(a, minlength=len(asked))
             alike, score = _compared(asked[a], known[b])
             yield a[alike], b[alike], score[alike]
 

@@ -1,90 +1,75 @@
-"""Pairs of images that differ in one class factor: in the picture of a file, and one of each generator."""
+"""Rows of images, some with outlines of their evidence; and pairs of images that differ in one class factor."""
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from rich.cells import cell_len, set_cell_size
 
 from generators import GENERATORS, Generator
 from generators.certificates import shipped
 from probekit.h5 import DatasetInfo, read_images
-from probekit.output.pictures import save_png
+from probekit.output.mosaic import Mosaic
+from probekit.output.pictures import save
+from probekit.output.style import LETTERS, OUTLINES
 
 Pixels = NDArray[np.uint8]
 
-CELL = 128  # px a side of an image in the grid, about: images are enlarged by whole factors
-GAP = 6  # px between images
-LABEL = 190  # px for the names of rows
-TITLE = 44  # px for the title and the legend
-NAME_LENGTH = 22  # letters of a name that fit LABEL; Chinese ones count twice
-BACKGROUND = 247  # grey: images, black or white, stand out from it
-
-LISTED = 3  # pairs of each class factor in the picture of all generators
+LARGEST = 256  # px a side: larger images are shrunk before they are drawn
+NAME_LENGTH = 22  # letters of the name of a row; Chinese ones count twice
+LISTED = 3  # images of each class factor in the picture of all generators
 
 
-def cell(image: Pixels) -> Pixels:
-    """An image as it stands in the grid, RGB `[h, w, 3]`."""
-    return resized(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2), cv2.INTER_AREA)
+@dataclass(frozen=True)
+class Shown:
+    """An image uint8 `[h, w]` or `[h, w, 3]`, and masks bool `[h, w]` by the colour of their outlines."""
+
+    image: Pixels
+    outlines: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
-def resized(image: Pixels, shrink: int) -> Pixels:
-    """Enlarged by the whole factor that comes nearest to CELL, or shrunk to CELL by the given method."""
+def shrunk(image: Pixels, how: int = cv2.INTER_AREA) -> Pixels:
+    """An image, if need be shrunk to LARGEST by a method of OpenCV's."""
     longest = max(image.shape[:2])
-    if longest <= CELL * 3 // 2:
-        factor = max(1, round(CELL / longest))
-        return image.repeat(factor, axis=0).repeat(factor, axis=1)
-    size = (max(1, image.shape[1] * CELL // longest), max(1, image.shape[0] * CELL // longest))
-    return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=shrink), np.uint8)
+    if longest <= LARGEST:
+        return image
+    size = (max(1, image.shape[1] * LARGEST // longest), max(1, image.shape[0] * LARGEST // longest))
+    return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=how), np.uint8)
 
 
 def compose(
-    out: Path,
-    cells: list[list[Pixels]],
-    names: Sequence[str],
+    lines: Sequence[tuple[str, Sequence[Shown]]],
     *,
     title: str,
-    legend: dict[str, tuple[int, int, int]],
-    columns: int,
-) -> None:
-    """Puts the cells on one canvas, pixel for pixel, and the texts beside them; a name may have several lines."""
-    height, width = cells[0][0].shape[:2]
-    columns = min(columns, max(map(len, cells)))
-    left = (LABEL if any(names) else 0) + GAP
-    total = (TITLE + len(cells) * (height + GAP), max(left + columns * (width + GAP), LABEL * (3 + len(legend))))
-    canvas = np.full((*total, 3), BACKGROUND, np.uint8)
-    for row, images in enumerate(cells):
-        for column, image in enumerate(images):
-            top, begin = TITLE + row * (height + GAP), left + column * (width + GAP)
-            canvas[top : top + height, begin : begin + width] = image
-    dpi = 100
-    figure = Figure(figsize=(total[1] / dpi, total[0] / dpi), dpi=dpi)
-    figure.figimage(canvas, resize=False)
-    at: dict[str, Any] = {
-        "transform": None,
-        "parse_math": False,
-        "va": "center",
-    }  # no transform: pixels from below left
-    figure.text(2 * GAP, total[0] - TITLE / 2, short(title, 72), fontsize=9, weight="bold", **at)
-    for row, name in enumerate(names):
-        middle = total[0] - TITLE - row * (height + GAP) - height / 2
-        lines = "\n".join(short(line, NAME_LENGTH) for line in name.split("\n"))
-        figure.text(left - 2 * GAP, middle, lines, fontsize=9, ha="right", **at)
-    if legend:
-        patches = [
-            Patch(color=f"#{bytes(colour).hex()}", label=f"evidence: {short(name, 20)}")
-            for name, colour in legend.items()
-        ]
-        figure.legend(handles=patches, loc="upper right", ncols=len(patches), fontsize=8, frameon=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
-        save_png(figure, out, dpi=dpi)
+    keys: Mapping[str, str],
+    heads: Sequence[str] = (),
+    width: int,
+) -> Figure:
+    """Draws rows of images under their names, and how long some pixels are, of images `width` pixels wide.
+
+    `keys`: what the outlines of a colour are of; `heads`: above the columns. A name may have several lines.
+    """
+    columns = max(len(images) for _, images in lines)
+    longest = max(min(NAME_LENGTH, cell_len(part)) for name, _ in lines for part in name.split("\n"))
+    left = longest / LETTERS + 0.1 if longest else 0.0
+    named = {colour: short(name, NAME_LENGTH) for colour, name in keys.items()}
+    title = "\n".join(map(printable, title.splitlines()))
+    mosaic = Mosaic(len(lines), columns, title=title, keys=named, heads=bool(heads), left=left, tail=1.3)
+    for column, head in enumerate(heads):
+        mosaic.head(column + 0.5, head)
+    for row, (name, images) in enumerate(lines):
+        mosaic.name(row, "\n".join(short(line, NAME_LENGTH) for line in name.split("\n")))
+        for column, shown in enumerate(images):
+            mosaic.image(row, column, shown.image)
+            for colour, mask in shown.outlines.items():
+                mosaic.outline(row, column, mask, colour)
+    size = (lines[-1][1][0].image.shape[0], lines[-1][1][0].image.shape[1])
+    mosaic.scale_bar(len(lines) - 1, 0, size, shrunk=width / size[1])
+    return mosaic.figure
 
 
 def short(text: str, length: int) -> str:
@@ -115,7 +100,7 @@ def pair_rows(info: DatasetInfo, split: str, columns: int) -> list[tuple[str, li
     drawn = next(iter(rows.values()))[::2]
     if not np.array_equal(drawn, read_images(info.path, split, range(n)).images):
         return []
-    return [(f"pairs: {name}", [cell(image) for image in images]) for name, images in rows.items()]
+    return [(f"pairs that differ\nin {name}", [shrunk(image) for image in images]) for name, images in rows.items()]
 
 
 def draw_generators(out: Path) -> Path:
@@ -123,13 +108,19 @@ def draw_generators(out: Path) -> Path:
 
     A ValueError if `out` is no picture that may be replaced; an OSError if it cannot be written.
     """
-    rows: dict[str, list[Pixels]] = {}
+    colour = next(iter(OUTLINES.values()))
+    rows = []
     for kind in GENERATORS.values():
         for name, images in _pairs(kind(), 0, "train", LISTED).items():
-            rows[f"{kind.name}\n{name}\n{verdict(kind, name)}"] = [cell(image) for image in images]
-    title = "image | counterfactual, which differs in one class factor alone"
-    compose(out, list(rows.values()), list(rows), title=title, legend={}, columns=2 * LISTED)
-    return out
+            shown = []
+            for image, other in zip(images[::2], images[1::2], strict=True):
+                shown += [Shown(image), Shown(image, {colour: image != other}), Shown(other)]
+            rows.append((f"{kind.name}\n{name}\n{verdict(kind, name)}", shown))
+    title = "What decides each class factor of each generator\nEvidence: where an image differs from the same scene "
+    title += "with one factor changed. Under each name: what is proved."
+    heads = ("image", "evidence", "changed") * LISTED
+    figure = compose(rows, title=title, keys={colour: "evidence"}, heads=heads, width=rows[0][1][0].image.shape[1])
+    return save(figure, out)
 
 
 def verdict(kind: type[Generator], factor: str) -> str:

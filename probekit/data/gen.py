@@ -10,32 +10,35 @@ from rich.console import Console
 
 from generators import GENERATORS
 from generators.certificates import shipped, told
-from probekit.data.generate import generate
+from probekit.data.generate import generate, generate_shards
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
 from probekit.h5 import DatasetInfo
-from probekit.output.pictures import check_png
 from probekit.output.terminal import progress_bar
 
 LOOKED_AT = 64  # samples: some milliseconds
 
 
-def render_file(generator: str, out: Path, console: Console, **options: Any) -> DatasetInfo:
+def render_file(
+    generator: str, out: Path, console: Console, *, shards: int | None = None, **options: Any
+) -> DatasetInfo:
     """Renders and writes, with progress, and says what was written.
 
     A ValueError as `generate`, and for a name that does not end with .h5; an OSError if the file exists or cannot be
-    written. `options`: those of `generate`.
+    written. `shards`: how many, in the folder `out`; None is one file. `options`: those of `generate`.
     """
     check_h5(out)
     started = time.monotonic()
     with progress_bar(f"rendering {generator}", console) as advance:
-        info = generate(generator, out=out, progress=advance, **options)
+        if shards is None:
+            info = generate(generator, out=out, progress=advance, **options)
+        else:
+            info = generate_shards(generator, shards, out=out, progress=advance, **options)
     images = sum(split.n for split in info.splits.values())
     seconds = time.monotonic() - started
-    megabytes = out.stat().st_size / 1e6
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
-    console.print(f"wrote {out}: {parts}; {megabytes:.1f} MB; {images / seconds:,.0f} images/s")
+    console.print(f"wrote {info.path}: {parts}; {info.size / 1e6:.1f} MB; {images / seconds:,.0f} images/s")
     console.print(f"content hash {info.content_hash}")
-    otherwise = f"no certificate of these settings; type: probekit certify {quote(str(info.path))}"
+    otherwise = f"no certificate of these settings; type: probekit certify {quote(str(out))}"
     for line in (*told(info.certificate, otherwise), *unseen(info)):
         console.print(line)
     return info
@@ -64,13 +67,14 @@ def list_generators(out: Path, console: Console) -> None:
     A ValueError if `out` is no picture that may be replaced; an OSError if it cannot be written.
     """
     from probekit.data.gallery import draw_generators
+    from probekit.output.pictures import check_picture, names_of
 
-    check_png(out)
+    check_picture(out)
     for name, kind in GENERATORS.items():
         console.print(f"{name}: {kind.about}")
         for line in told(shipped(kind())):
             console.print(f"  {line}")
-    console.print(f"picture {draw_generators(out)}")
+    console.print(f"picture {names_of(draw_generators(out))}")
     console.print("next: probekit gen NAME   or   probekit list generators   (their parameters)")
 
 

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from generators import GENERATORS, Generator
 from generators.certificates import Certificate, shipped
 from probekit.data.ahead import in_order
 from probekit.h5 import Block, DatasetInfo, DatasetWriter, Header, Split, chunk_rows, pack, read_info
+from probekit.h5.file import file_info
+from probekit.h5.planned import check_shard, planned_shard
 from probekit.registry import nearest
 
-BLOCK_BYTES = 8 << 20  # of images, and as much of masks; measured: 4 MiB is 5 % slower
-BLOCK_IMAGES = 512  # that is 8 MiB at 128 px; more of smaller ones are no faster, and their factors take memory too
+BLOCK_BYTES = 16 << 20  # of images, and as much of masks; measured: 8 MiB is 12 % slower
+BLOCK_IMAGES = 1024  # that is 16 MiB at 128 px; more of smaller ones are no faster, and their factors take memory too
 MAX_WORKERS = 8  # more only wait for the one that renders; bounds memory on machines with many cores
 AHEAD = 1  # blocks under way beyond the workers: these never wait for the writer
 MAX_N = 10**9  # own choice: half a terabyte of shapes at 128 px
@@ -48,10 +50,11 @@ def generate(
     certificate: Certificate | None = None,
     compression: str = "gzip",
     workers: int | None = None,
+    shard: tuple[int, int] | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DatasetInfo:
-    """Renders a train and a test split to a dataset file, in constant memory.
+    """Renders a train and a test split to a dataset file, or one shard of it, in constant memory.
 
     The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
     then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of the
@@ -69,48 +72,107 @@ def generate(
         certificate: What is proved of these settings; None is what ships with the generator, if these are its defaults.
         compression: "gzip", "lzf" or "none".
         workers: Threads; None is one a core, up to 8.
+        shard: Which one, and of how many, to write alone, in the folder `out`, unless it is there.
         progress: Called with the images done and in all, from this thread.
     """
-    if name not in GENERATORS:
-        raise ValueError(nearest("generator", name, GENERATORS))
-    generator = GENERATORS[name](size=size, parameters=parameters or {})
+    about: dict[str, Any] = {"n": n, "n_test": n_test, "seed": seed, "size": size, "pairs": pairs, "masks": masks}
+    plan = _planned(name, parameters=parameters or {}, certificate=certificate, **about)
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
-    wanted = counts(generator, n, n_test)
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
     if workers < 1:
         raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
-    roles = ("base", *generator.class_factors) if pairs else None
-    certificate = shipped(generator) if certificate is None else certificate
-    header = _header(generator, seed, pairs, masks, certificate)
-    turn = threading.Lock()
+    part = None if shard is None else planned_shard(*shard, plan.counts)
+    there = None if part is None else check_shard(out, plan.header, part, compression=compression)
+    if there is not None and not overwrite:
+        return there
+    path, turn = out if part is None else out / part.file, threading.Lock()
 
     def render(split: str, index: NDArray[np.int64]) -> Block:
         with turn:
-            rows = rendered(generator, seed, split, index, roles, masks)
+            rows = rendered(plan.generator, seed, split, index, plan.roles, masks)
         return pack(rows, compression)
 
-    with DatasetWriter(out, header=header, compression=compression, overwrite=overwrite) as writer:
-        _write(writer, render, wanted, size=size, rows=len(roles or ("base",)), workers=workers, progress=progress)
+    ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
+    how: dict[str, Any] = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
+    with DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part) as writer:
+        _write(writer, render, ranges, **how, progress=progress)
+    return read_info(out) if part is None else file_info(path)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    generator: Generator
+    header: Header
+    counts: dict[str, int]  # base images by split
+    roles: tuple[str, ...] | None  # of the rows of each
+
+
+def _planned(
+    name: str,
+    *,
+    n: int | None,
+    n_test: int | None,
+    seed: int,
+    size: int,
+    parameters: Mapping[str, float],
+    pairs: bool,
+    masks: bool,
+    certificate: Certificate | None,
+) -> _Plan:
+    if name not in GENERATORS:
+        raise ValueError(nearest("generator", name, GENERATORS))
+    generator = GENERATORS[name](size=size, parameters=parameters)
+    wanted = counts(generator, n, n_test)
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
+    certificate = shipped(generator) if certificate is None else certificate
+    header = _header(generator, seed, pairs, masks, certificate)
+    return _Plan(generator, header, wanted, ("base", *generator.class_factors) if pairs else None)
+
+
+def missing_shards(
+    name: str, count: int, *, out: Path, compression: str, workers: int | None = None, **about: Any
+) -> list[int]:
+    """The shards of so many that are not in the folder `out`; a ValueError or an OSError as `generate` of each.
+
+    `about`: what `generate` takes of the images.
+    """
+    plan = _planned(name, **about)
+    shards = (planned_shard(index, count, plan.counts) for index in range(1, count + 1))
+    return [each.index for each in shards if check_shard(out, plan.header, each, compression=compression) is None]
+
+
+def generate_shards(
+    name: str, count: int, *, out: Path, progress: Callable[[int, int], None] = lambda done, total: None, **options: Any
+) -> DatasetInfo:
+    """Renders so many shards to the folder `out`, one after the other; those that are there are kept as they are.
+
+    A ValueError or an OSError as `generate`, of which `options` are.
+    """
+    for index in range(1, count + 1):
+
+        def of_all(done: int, own: int, before: int = index - 1) -> None:
+            progress(before * own + done, count * own)  # shards are as large as one another, up to an image
+
+        generate(name, out=out, progress=of_all, **options | {"shard": (index, count)})
     return read_info(out)
 
 
 def _write(
     writer: DatasetWriter,
     render: Callable[[str, NDArray[np.int64]], Block],
-    counts: Mapping[str, int],
+    ranges: Mapping[str, range],
     *,
     size: int,
     rows: int,
     workers: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Writes the base images of each split, each with so many rows, block by block."""
-    done, total, step = 0, rows * sum(counts.values()), _block_images(size, rows)
+    """Writes some base images of each split, each with so many rows, block by block."""
+    done, total, step = 0, rows * sum(map(len, ranges.values())), _block_images(size, rows)
     with ThreadPoolExecutor(workers) as pool:
-        for split, count in counts.items():
-            writer.begin(split, rows * count)
-            indices = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
+        for split, own in ranges.items():
+            writer.begin(split, rows * len(own))
+            indices = (np.arange(start, min(start + step, own.stop)) for start in range(own.start, own.stop, step))
             for _, block in in_order(pool, partial(render, split), indices, workers + AHEAD):
                 writer.append(block)
                 done += block.shape[0]

@@ -5,14 +5,15 @@ from shlex import quote
 
 from rich.console import Console
 
+from probekit.h5 import is_dataset
 from probekit.run import DONE, Run, find_runs, open_run
 
 
 def newest_dataset(folder: Path) -> Path | None:
-    """The dataset file in `folder` that was written last, or None."""
-    found = (path for path in folder.glob("*.h5") if path.is_file())
-    files = sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
-    return files[-1] if files else None
+    """The dataset in `folder` that was written last, a file or a folder of shards, or None."""
+    found = (path for path in folder.glob("[!.]*.h5") if is_dataset(path))
+    written = sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return written[-1] if written else None
 
 
 def run_or_newest(named: str | None, folder: Path, console: Console) -> Run:
@@ -58,18 +59,18 @@ def run_named(named: str | Path, folder: Path) -> Run | None:
 
 
 def guessed(named: Path, folder: Path) -> Path | None:
-    """The dataset file that was meant by a path to nothing: with its ending, or in `folder`; or None."""
+    """The dataset that was meant by a path to nothing: with its ending, or in `folder`; or None."""
     guesses = (Path(f"{named}.h5"), folder / named.name, folder / f"{named.name}.h5")
-    return next((path for path in guesses if path.is_file()), None)
+    return next((path for path in guesses if is_dataset(path)), None)
 
 
 def named_dataset(named: Path, folder: Path, runs: Path) -> Path:
-    """The named dataset file; a ValueError if there is none; the line says what was meant."""
+    """The named dataset: a file, a folder of shards or a pattern; a ValueError if there is none."""
     if (run := run_named(named, runs)) is not None:
         raise ValueError(
             f"expected a dataset file, found the run {run.path}; type: probekit show {quote(run.argument)}"
         )
-    if not named.exists():
+    if not named.exists() and not is_dataset(named):
         guess = guessed(named, folder)
         remedy = f"did you mean {guess}?" if guess else "type: probekit gen rect-tri"
         raise ValueError(f"expected a dataset file {named}, found none; {remedy}")

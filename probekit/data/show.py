@@ -1,4 +1,4 @@
-"""What is in a dataset file: a description, and a picture grid with the evidence in colour."""
+"""What is in a dataset file: a description, and a picture grid with the evidence outlined."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,32 +7,35 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
 from generators.certificates import told
 from probekit.data.duplicates import sentences
-from probekit.data.gallery import Pixels, cell, compose, pair_rows, printable, resized
+from probekit.data.gallery import Pixels, Shown, compose, pair_rows, printable, shrunk
 from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
+from probekit.output.pictures import save
+from probekit.output.style import OUTLINES
 
 MAX_CLASSES = 24  # rows of a picture that is still looked at as a whole
 PAIR_ROWS = 6  # rows of the grid of counterfactuals
 PLAIN_ROWS = 4  # rows of the grid of unlabelled images
 BRIGHTNESS_IMAGES = 10_000  # of a split: enough for four digits, and a second's reading
 READ_BYTES = 16 << 20  # of images in memory at a time
-TINT = 0.65  # share of the colour in a tinted pixel; black and white below stay apart
-# Okabe and Ito's colours, which colour-blind readers tell apart: orange, sky blue, green, vermillion, purple, yellow.
-COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66))
+LOOKED_AT = 16  # images of a class, of which those are shown that differ most
+THUMB = 12  # px a side of what is compared for that
+EVIDENCE_IS = "Evidence: the pixels that change when this one class factor changes and all else stays."
 
 
 def describe(path: Path) -> dict[str, Any]:
     """Everything about a dataset file but its images, as JSON values; a ValueError if it is no sound dataset file."""
     info = read_info(path)
     content = asdict(info)
-    content["path"] = str(path)
-    content["bytes"] = path.stat().st_size
+    content |= {"path": str(path), "bytes": info.size, "shards": len(info.files)}
+    del content["files"], content["contents"], content["shard"]
     for name, split in content["splits"].items():
         labels = read_labels(path, name)
         split["per_class"] = None
@@ -73,7 +76,8 @@ def render_description(description: dict[str, Any]) -> Table:
     def row(name: str, text: str) -> None:
         table.add_row(name, Text(printable(text)))
 
-    row("file", f"{description['path']}, {description['bytes'] / 1e6:.1f} MB, {description['schema']}")
+    shards = "" if description["shards"] == 1 else f"{description['shards']:,} shards, "
+    row("file", f"{description['path']}, {shards}{description['bytes'] / 1e6:.1f} MB, {description['schema']}")
     row(
         "made by",
         f"{description['generator'] or 'import'}, seed {description['seed']}, probekit {description['version']}",
@@ -118,52 +122,83 @@ def _law(factor: dict[str, Any]) -> str:
 
 def preview(path: Path) -> Path:
     """Draws the grid of the first split beside the file, as a PNG of the same name."""
-    return draw_grid(path, path.with_suffix(".png"))
+    return draw_grid(path, picture_of(path))
 
 
-def draw_grid(path: Path, out: Path, *, split: str | None = None, per_class: int = 8) -> Path:
-    """Draws classes in rows and samples in columns; pixels in masks are tinted, one colour each (see `_tinted`).
+def picture_of(path: Path) -> Path:
+    """Where the picture of a dataset is drawn if nothing is typed: beside it, by its name."""
+    return path.with_name(f"{read_info(path).name}.png")
 
-    Returns `out`. A ValueError if the file is unsound or has no such split, or `out` is no picture that may be
-    replaced; an OSError if the picture cannot be written. `split`: which split; None is the first; `per_class`: images
-    a row: the first of each class, as they come.
+
+def draw_grid(path: Path, out: Path, *, split: str | None = None) -> Path:
+    """Saves `grid_figure`, and returns `out`.
+
+    A ValueError if the file is unsound or has no such split, or `out` is no picture that may be replaced; an OSError if
+    the picture cannot be written.
+    """
+    return save(grid_figure(path, split=split), out)
+
+
+def grid_figure(path: Path, *, split: str | None = None, columns: int = 8) -> Figure:
+    """Classes in rows and samples in columns, each plain and, where there are masks, outlined beside.
+
+    `split`: which split; None is the first; `columns`: pictures in a row: of the first images of a class those that
+    differ most.
     """
     info = read_info(path)
     split = split or info.first.name
     labels = read_labels(path, split)
-    paired = labels is not None and {"pair_id", "pair_role"} <= set(info.splits[split].factors)
-    rows, roles = _pairs(info, split) if paired else (_choose(info, labels, info.splits[split].n, per_class), [])
-    cells = [_cells(info, split, indices) for _, indices in rows]
-    pairs = [] if paired else pair_rows(info, split, per_class)
+    about = info.splits[split]
+    keys = {colour: name for name, colour in zip(_outlined(info), OUTLINES.values(), strict=False) if about.masked}
+    paired = labels is not None and {"pair_id", "pair_role"} <= set(about.factors)
+    rows, roles = _pairs(info, split) if paired else (_choose(info, labels, split, columns // (1 + bool(keys))), [])
+    lines = [(name, _cells(info, split, indices, twice=bool(keys) and not paired)) for name, indices in rows]
+    pairs = [] if paired else pair_rows(info, split, columns)
+    lines += [(name, [Shown(image) for image in images]) for name, images in pairs]
     title = f"{info.generator or info.parameters.get('source', 'images')}, {split}"
-    if roles:
-        title += f": {' | '.join(roles)}"
-    elif labels is not None and len(info.classes) > len(rows):
+    if labels is not None and len(info.classes) > len(rows) and not paired:
         title += f", the first {len(rows)} of {len(info.classes)} classes"
-    shown = [name.removeprefix(EVIDENCE) for name in _tinted(info)] if info.splits[split].masked else []
-    legend = dict(zip(shown, COLOURS, strict=False))
-    names = [printable(name) for name, _ in (*rows, *pairs)]
-    compose(out, cells + [images for _, images in pairs], names, title=title, legend=legend, columns=per_class)
-    return out
+    if keys:
+        title += f"\n{EVIDENCE_IS if info.generator else 'Outlined: the masks of the file.'}"
+    heads = roles or ["image", "outlined"] * (columns // 2) * bool(keys)
+    names = {colour: name.removeprefix(EVIDENCE) for colour, name in keys.items()}
+    heads = heads[: max(len(images) for _, images in lines)]
+    return compose(lines, title=title, keys=names, heads=heads, width=about.width)
 
 
-def _tinted(info: DatasetInfo) -> dict[str, int]:
+def _outlined(info: DatasetInfo) -> dict[str, int]:
     """The masks that are shown, and their bits: of what decides class factors, or all where none is of that kind."""
     masks = {name: bit for bit, name in enumerate(info.mask_names)}
     return {name: bit for name, bit in masks.items() if name.startswith(EVIDENCE)} or masks
 
 
-def _choose(info: DatasetInfo, labels: NDArray[Any] | None, n: int, per_class: int) -> list[tuple[str, list[int]]]:
+def _choose(info: DatasetInfo, labels: NDArray[Any] | None, split: str, most: int) -> list[tuple[str, list[int]]]:
     """Row names and the indices of their images."""
     if labels is None:
-        last = min(n, PLAIN_ROWS * per_class)
-        return [("", list(range(begin, min(begin + per_class, last)))) for begin in range(0, last, per_class)]
+        last = min(info.splits[split].n, PLAIN_ROWS * most)
+        return [("", list(range(begin, min(begin + most, last)))) for begin in range(0, last, most)]
 
     def of_class(k: int) -> NDArray[np.bool_]:
         return np.asarray(labels[:, k] == PRESENT if labels.ndim == 2 else labels == k)
 
     present = [k for k in range(len(info.classes)) if of_class(k).any()][:MAX_CLASSES]
-    return [(info.classes[k], np.flatnonzero(of_class(k))[:per_class].tolist()) for k in present]
+    firsts = {k: np.flatnonzero(of_class(k))[:LOOKED_AT].tolist() for k in present}
+    return [(info.classes[k], _differing(info, split, firsts[k], most)) for k in present]
+
+
+def _differing(info: DatasetInfo, split: str, indices: Sequence[int], most: int) -> list[int]:
+    """Of these images the first, then again and again the one that is least like any chosen one."""
+    thumbs = np.stack([_thumb(read_images(info.path, split, [i]).images[0]) for i in indices])
+    chosen = [0]
+    while len(chosen) < min(most, len(indices)):
+        away = np.abs(thumbs[:, None] - thumbs[None, chosen]).mean(axis=2).min(axis=1)
+        away[chosen] = -1
+        chosen.append(int(away.argmax()))
+    return [indices[i] for i in chosen]
+
+
+def _thumb(image: Pixels) -> NDArray[np.float32]:
+    return cv2.resize(image, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
 
 
 def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], list[str]]:
@@ -179,19 +214,13 @@ def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], 
     return [(info.classes[head.labels[i]], np.flatnonzero(ids == ids[i]).tolist()) for i in bases], columns
 
 
-def _cells(info: DatasetInfo, split: str, indices: Sequence[int]) -> list[Pixels]:
-    """Images, RGB `[h, w, 3]`, their masks tinted, at the size of the grid."""
-    rows = read_images(info.path, split, indices)
-    masks = [None] * len(indices) if rows.masks is None else list(rows.masks)
-    return [_cell(info, image, mask) for image, mask in zip(rows.images, masks, strict=True)]
-
-
-def _cell(info: DatasetInfo, image: Pixels, mask: Pixels | None) -> Pixels:
-    image = cell(image)
-    if mask is None:
-        return image
-    mixed = image.astype(np.float32)
-    for bit, colour in zip(_tinted(info).values(), COLOURS, strict=False):
-        inside = resized((mask >> bit & 1).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
-        mixed[inside] = (1 - TINT) * mixed[inside] + TINT * np.array(colour, np.float32)
-    return np.rint(mixed).astype(np.uint8)
+def _cells(info: DatasetInfo, split: str, indices: Sequence[int], *, twice: bool) -> list[Shown]:
+    """Images as they are drawn; with `twice` each plain, then with its masks outlined."""
+    found = []
+    for index in indices:  # one at a time: they may be large
+        rows = read_images(info.path, split, [index])
+        image, mask = shrunk(rows.images[0]), None if rows.masks is None else shrunk(rows.masks[0], cv2.INTER_NEAREST)
+        bits = zip(OUTLINES.values(), _outlined(info).values(), strict=False)
+        outlines = {} if mask is None else {colour: (mask >> bit & 1).astype(bool) for colour, bit in bits}
+        found += [Shown(image), Shown(image, outlines)] if twice else [Shown(image, outlines)]
+    return found

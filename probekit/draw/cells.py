@@ -8,14 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from probekit.draw.patches import Matches, components, match, spread
-from probekit.draw.planes import COLOURS
 from probekit.draw.sample import Pixels, Sample, Subject, Work
-from probekit.output.pictures import Mosaic
+from probekit.output.mosaic import Mosaic
+from probekit.output.style import PLAIN, SERIES, without_path
 
 IMAGES = 8  # of the picture of components
-PATCHES = 6  # of the picture of matches: as many as there are colours that stand out from black and from white
-CELL, LARGE = 1.1, 2.6  # inches
-GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "nearest"}
+PATCHES = len(SERIES)  # of the picture of matches
 
 
 def draw_components(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
@@ -34,12 +32,14 @@ def draw_components(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
     ]
     title = f"{work.title}: features of patches, principal components 1, 2, 3 as red, green, blue\n"
     title += "One PCA for all images of a row, so that a colour means one thing in all of them\n" + "\n".join(lines)
-    mosaic = Mosaic(1 + len(found), len(rows), cell=CELL, title=title, head=0.2, left=0.85)
+    mosaic = Mosaic(1 + len(found), len(rows), title=title, heads=1, left=0.9)
+    mosaic.name(0, "image")
     for column, row in enumerate(rows):
-        mosaic.write(column + 0.5, 0, f"#{sample.index[row]}", size=7)
-        mosaic.show(0, column, seen[column], size, **GREY)
+        mosaic.head(column + 0.5, f"#{sample.index[row]}")
+        mosaic.image(0, column, seen[column])
     for line, (name, each) in enumerate(found.items(), 1):
-        mosaic.write(0, line + 0.5, fill(name, 14), size=7, ha="right", va="center")
+        cells = each.colours.shape[1:3]
+        mosaic.name(line, f"{fill(without_path(name), 14)}\n{cells[0]} x {cells[1]} cells")
         for column in range(len(rows)):
             mosaic.show(line, column, each.colours[column], size, interpolation="nearest")
     numbers = [
@@ -63,9 +63,9 @@ def draw_matches(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
         lines.append(_told(rows[-1]))
     title = f"{work.title}: nearest patches by cosine, {told['text']}\n"
     title += "A line leads from a patch to the nearest of the other image; these patches are the least alike\n"
-    mosaic = Mosaic(len(rows), 2.75, cell=LARGE, title=title + "\n".join(lines), head=0.25, below=0.25)
+    mosaic = Mosaic(len(rows), 2.75, title=title + "\n".join(lines), heads=1, below=1.6, most=2.3)
     for line, (row, maps) in enumerate(zip(rows, features, strict=True)):
-        mosaic.write(1, line, row["name"], size=8.5)
+        mosaic.write(1, line, without_path(row["name"]))
         _lines(mosaic, line, row, work.subjects[0].seen(pair), maps.shape[1:3])
     return mosaic.figure, {"pair": told, "rows": rows}, lines
 
@@ -131,21 +131,21 @@ def _lines(mosaic: Mosaic, line: int, row: dict[str, Any], pair: Pixels, grid: t
     """Both images, the patches as frames of a colour, a line between, and the cosines in the third column."""
     size = pair.shape[1:3]
     for column in range(2):
-        mosaic.show(line, column, pair[column], size, **GREY)
-    for number, (found, colour) in enumerate(zip(row["matches"], COLOURS, strict=False), 1):
+        mosaic.image(line, column, pair[column])
+    for number, (found, colour) in enumerate(zip(row["matches"], SERIES, strict=False), 1):
         middles = []
         for column, (y, x) in enumerate((found["from"], found["to"])):
             left, right, bottom, top = mosaic.extent(line, column, size)
             wide, high = (right - left) / grid[1], (bottom - top) / grid[0]
             corners = np.array([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1), (x, y)])
             xs, ys = left + corners[:, 0] * wide, top + corners[:, 1] * high
-            mosaic.axes.plot(xs, ys, color="white", linewidth=2.6)
+            mosaic.axes.plot(xs, ys, color=PLAIN, linewidth=2.6)
             mosaic.axes.plot(xs, ys, color=colour, linewidth=1.6)
             middles.append((left + (x + 0.5) * wide, top + (y + 0.5) * high))
         (x0, y0), (x1, y1) = middles
-        mosaic.axes.plot([x0, x1], [y0, y1], color="white", linewidth=2.0, alpha=0.7)
+        mosaic.axes.plot([x0, x1], [y0, y1], color=PLAIN, linewidth=2.2)
         mosaic.axes.plot([x0, x1], [y0, y1], color=colour, linewidth=1.1)
         text = f"{number}   cosine {found['cosine']:.3f}{', mutual' if found['mutual'] else ''}"
         height = line + 0.1 + 0.7 * (number - 0.5) / PATCHES
         mosaic.axes.plot([2.06, 2.12], [height, height], color=colour, linewidth=3)
-        mosaic.write(2.17, height, text, size=8, ha="left", va="center")
+        mosaic.write(2.17, height, text, ha="left", va="center")

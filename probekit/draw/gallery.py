@@ -1,5 +1,6 @@
 """Images beside those that are nearest to them by cosine, with names and cosines."""
 
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,13 @@ from numpy.typing import NDArray
 
 from probekit.draw.sample import Sample, Work
 from probekit.output.document import percents
-from probekit.output.pictures import RIGHT, WRONG, Mosaic
+from probekit.output.mosaic import Mosaic
+from probekit.output.style import LETTERS, PAGE, RIGHT, WRONG
 from probekit.probes.knn import nearest
 from probekit.statistics import mean_over_images
 
 QUERIES = 6  # rows of the picture; ours
 K = 5  # neighbours; ours
-CELL, NAMES = 1.15, 0.36  # inches: a picture, what stands under it
-MOST = 18  # letters of a name
 
 
 def draw_neighbours(work: Work) -> tuple[Figure, dict[str, Any], list[str]]:
@@ -86,27 +86,29 @@ def _picture(
     sample: Sample, queries: list[int], found: NDArray[np.int64], gallery: list[dict[str, Any]], title: str
 ) -> Figure:
     k = found.shape[1]
-    marked = "" if sample.labels is None else "\n✓ green: of the query's class; ✗ red: of another"
-    mosaic = Mosaic(len(queries), k + 1, cell=CELL, title=title + marked, head=0.22, below=NAMES)
+    marked = "" if sample.labels is None else "\nframed in blue, ✓: of the query's class; in orange, ✗: of another"
+    letters = int(LETTERS * PAGE / (k + 2))
+    names = [_lines(entry["name"], letters) for shown in gallery for entry in (shown["query"], *shown["nearest"])]
+    below = 2.4 + any("\n" in name for name in names)
+    mosaic = Mosaic(len(queries), k + 1, title=title + marked, heads=1, below=below)
     for column in range(k + 1):
-        mosaic.write(column + 0.5, 0, "query" if column == 0 else f"{column}.", size=8)
+        mosaic.head(column + 0.5, "query" if column == 0 else f"{column}.")
     for line, (row, shown) in enumerate(zip(queries, gallery, strict=True)):
         rows = [row, *found[row].tolist()]
         entries = [shown["query"], *shown["nearest"]]
         for column, (image, entry) in enumerate(zip(sample.images(rows), entries, strict=True)):
-            size = image.shape[:2]
-            mosaic.show(line, column, image, size, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            mosaic.image(line, column, image)
             right = entry.get("right")
-            colour = "0.6" if right is None else RIGHT if right else WRONG
-            mosaic.frame(line, column, size, colour, 0.8 if right is None else 2.5)
+            if right is not None:
+                mosaic.frame(line, column, image.shape[:2], RIGHT if right else WRONG, 1.8)
             mark = {None: "", True: "✓ ", False: "✗ "}[right]
             cosine = f"{mark}{entry['cosine']:.3f}, " if column else ""
-            text = f"{cosine}#{entry['index']}\n{_lines(entry['name'])}"
-            mosaic.write(column + 0.5, mosaic.below(line), text, size=6.5, va="top", linespacing=1.1)
+            text = f"{cosine}#{entry['index']}\n{_lines(entry['name'], letters)}"
+            mosaic.caption(line, column + 0.5, text, linespacing=1.1)
     return mosaic.figure
 
 
-def _lines(name: str) -> str:
-    """A name on two lines at most."""
-    parts = name.split(", ", 1) if len(name) > MOST else [name]
-    return "\n".join(part if len(part) <= MOST else f"{part[: MOST - 1]}…" for part in parts)
+def _lines(name: str, letters: int) -> str:
+    """A name on two lines at most, of so many letters."""
+    parts = wrap(name, letters) or [""]
+    return "\n".join(parts if len(parts) <= 2 else [parts[0], f"{parts[1][: letters - 1]}…"])

@@ -3,6 +3,7 @@
 import importlib
 import warnings
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -16,8 +17,8 @@ from probekit.draw.agreement import agreement
 from probekit.draw.asked import Asked
 from probekit.draw.patches import unit
 from probekit.draw.sample import Sample, Work
-from probekit.output.charts import STYLE
 from probekit.output.document import percents
+from probekit.output.style import LETTERS, LIGHT, LINE, PAGE, SERIES, STYLE, without_path
 from probekit.registry import nearest
 from probekit.visible import first_line
 
@@ -28,14 +29,13 @@ K = 10  # neighbours; of fewer than 40 images a quarter: more would be most of t
 PERPLEXITY = 30.0  # van der Maaten and Hinton 2008: 5 to 50; scikit-learn's
 UMAP_NEIGHBOURS, MIN_DIST = 15, 0.1  # McInnes et al. 2018; umap-learn's
 CALLED = {"tsne": "t-SNE", "umap": "UMAP"}
-# Okabe and Ito's colours, which colour-blind readers tell apart; yellow, which is faint on white, comes last.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#F0E442")
-MARKERS = ("o", "^", "s")  # after all colours the next
-OTHERS = "#B8BCC2"
+MARKERS = ("o", "^", "s", "D", "v")  # after all colours the next
+OTHERS = LIGHT["baseline"]
 SCALES = {"circular": "twilight"}  # of values that are no classes; else:
 SCALE = "viridis"
+EDGE: dict[str, Any] = {"linewidths": 0.3, "edgecolors": LIGHT["muted"]}  # of points that may be as light as the page
 WARNING = "Only neighbours are to be read: distances between groups, their sizes and densities mean nothing."
-SIDE, FOOT = 3.2, 0.8  # inches of a panel, of the numbers under it
+SIDE, FOOT = PAGE / 2 - 0.1, 4.4 * LINE  # inches of a panel, of the numbers under it
 POINTS = 12_000.0  # area of all points of a panel, in points squared; each has 3 to 18
 
 
@@ -149,31 +149,32 @@ class Groups:
 
 def scatter(panels: Sequence[tuple[str, Floats, Sequence[str]]], groups: Groups, title: str) -> Figure:
     """A panel for each (name, plane, lines under it), with one legend or scale for all."""
-    width = SIDE * max(2, len(panels)) + 0.2
     keys, styles = _keys(groups)
-    rows = -(-len(keys) // 4)
-    height = SIDE + FOOT + 0.6 + 0.18 * rows + (0.35 if groups.values is not None else 0)
+    scale = groups.values is not None
+    under = 0.2 + LINE * (1.5 * bool(keys) + -(-len(keys) // 4) * 1.2 + 3 * scale)
+    lines = [wrap(line, round(LETTERS * PAGE)) for line in title.splitlines()]
+    above = 0.1 + LINE * (sum(map(len, lines)) + 1.5)
+    height = above + SIDE + FOOT + under
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
-        figure = Figure(figsize=(width, height))
-        figure.text(0.5, 1 - 0.06 / height, title, ha="center", va="top", fontsize=8.5, parse_math=False)
+        figure = Figure(figsize=(PAGE, height))
+        for number, line in enumerate(part for parts in lines for part in parts):
+            weight = "bold" if number < len(lines[0]) else "normal"
+            figure.text(0.1 / PAGE, 1 - (0.06 + LINE * number) / height, line, va="top", weight=weight)
         shown = None
-        for place, (name, plane, lines) in enumerate(panels):
-            left = (width - SIDE * len(panels)) / 2 + SIDE * place
-            box = (left + 0.1, height - 0.62 - SIDE + 0.2, SIDE - 0.2, SIDE - 0.2)
-            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-            axes.set_title(name, fontsize=9)
+        for place, (name, plane, told) in enumerate(panels):
+            left = 0.1 + SIDE * place
+            axes = figure.add_axes((left / PAGE, (under + FOOT) / height, (SIDE - 0.1) / PAGE, (SIDE - 0.1) / height))
+            axes.set_title(without_path(name))
             shown = _points(axes, plane, groups, styles) or shown
-            where = ((left + 0.12) / width, (box[1] - 0.08) / height)
-            figure.text(*where, "\n".join(lines), va="top", fontsize=7.5, linespacing=1.35, parse_math=False)
+            figure.text(left / PAGE, (under + FOOT - 0.06) / height, "\n".join(told), va="top", linespacing=1.3)
         if keys:
-            spaces: dict[str, Any] = {"handletextpad": 0.2, "columnspacing": 1.2, "fontsize": 8, "title_fontsize": 8}
-            figure.legend(handles=keys, title=groups.by, loc="lower center", ncols=min(4, len(keys)), **spaces)
+            spaces: dict[str, Any] = {"handletextpad": 0.2, "columnspacing": 1.2, "alignment": "left"}
+            figure.legend(handles=keys, title=groups.by, loc="lower left", ncols=min(4, len(keys)), **spaces)
         elif shown is not None:
-            bar = figure.colorbar(
-                shown, cax=figure.add_axes((0.3, 0.36 / height, 0.4, 0.09 / height)), orientation="horizontal"
-            )
-            bar.set_label(str(groups.by), fontsize=8, labelpad=1)
-            bar.ax.tick_params(labelsize=7, length=2)
+            place_of_bar = figure.add_axes((0.1 / PAGE, (under - 0.2) / height, 0.4, 0.08 / height))
+            bar = figure.colorbar(shown, cax=place_of_bar, orientation="horizontal")
+            bar.set_label(str(groups.by), labelpad=1)
+            bar.ax.tick_params(length=2)
     return figure
 
 
@@ -182,9 +183,9 @@ def _keys(groups: Groups) -> tuple[list[Line2D], dict[int, tuple[str, str]]]:
     if groups.classes is None or groups.values is not None:
         return [], {}
     found, counts = np.unique(groups.classes, return_counts=True)
-    most = len(COLOURS) * len(MARKERS)
+    most = len(SERIES) * len(MARKERS)
     own = sorted(found[np.argsort(-counts, kind="stable")][:most].tolist())
-    styles = {k: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, k in enumerate(own)}
+    styles = {k: (SERIES[i % len(SERIES)], MARKERS[i // len(SERIES)]) for i, k in enumerate(own)}
     about: dict[str, Any] = {"linestyle": "", "markersize": 4.5, "markeredgewidth": 0}
     keys = [
         Line2D([], [], color=colour, marker=marker, label=_short(groups.name(k)), **about)
@@ -202,9 +203,11 @@ def _points(axes: Axes, plane: Floats, groups: Groups, styles: Mapping[int, tupl
     axes.margins(0.04)
     middle, half = (plane.max(axis=0) + plane.min(axis=0)) / 2, 0.53 * max(1e-6, float(np.ptp(plane, axis=0).max()))
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
-    about: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.75}
+    about: dict[str, Any] = {"s": size, "linewidths": 0}
     if groups.values is not None:
-        return axes.scatter(plane[:, 0], plane[:, 1], c=groups.values, cmap=SCALES.get(groups.kind, SCALE), **about)
+        return axes.scatter(
+            plane[:, 0], plane[:, 1], c=groups.values, cmap=SCALES.get(groups.kind, SCALE), **about | EDGE
+        )
     if groups.classes is None:
         axes.scatter(plane[:, 0], plane[:, 1], color=OTHERS, **about)
         return None

@@ -14,14 +14,13 @@ from probekit.draw.gallery import draw_neighbours
 from probekit.draw.planes import check_plane, draw_plane
 from probekit.draw.sample import Subject, Work, take_sample
 from probekit.h5 import DatasetInfo
-from probekit.output.pictures import check_png, encoder_name, save_png
+from probekit.output.pictures import check_picture, encoder_name, files_of, names_of, save
 from probekit.probes.measure import said_of_random
 from probekit.restore.opened import OpenedRun
 from probekit.run import numbered
 from probekit.weights import RANDOM
 
 SCHEMA = "probekit-draw/1"
-DPI = 200
 DRAW: dict[str, Callable[[Work], tuple[Figure, dict[str, Any], list[str]]]] = {
     "neighbours": draw_neighbours,
     "tsne": draw_plane,
@@ -43,7 +42,7 @@ def draw_run(
 ) -> dict[str, Any]:
     """Draws what was asked for, and gives its numbers (docs/draw.md); they are written nowhere else.
 
-    `data`: None is the run's own. `out`: a PNG file; None is one of the run's figures, by a name that is free. A
+    `data`: None is the run's own. `out`: PNG, SVG or PDF; None is one of the run's figures, by a name that is free. A
     ValueError if the images do not fit the encoder, there is nothing of the kind to draw, or `out` is there already.
     """
     started, run = time.monotonic(), opened.run
@@ -54,10 +53,10 @@ def draw_run(
     work = _prepare(opened, info, asked, console)
     figure, numbers, lines = DRAW[asked.kind](work)
     opened.refuse_replaced(info)
-    picture = save_png(figure, out or free_picture(run.figures, opened, info, asked.kind), dpi=DPI)
+    picture = save(figure, out or free_picture(run.figures, opened, info, asked.kind))
     for line in lines:
         console.print(line.replace("\n", " "))
-    console.print(f"picture {picture} of {run.name}, {opened.after}")
+    console.print(f"picture {names_of(picture)} of {run.name}, {opened.after}")
     return {
         "schema": SCHEMA,
         "as": asked.kind,
@@ -88,7 +87,7 @@ def _prepare(opened: OpenedRun, info: DatasetInfo, asked: Asked, console: Consol
     console.print(f"looking at {told} {sample.split} images of {info.path}: {KINDS[asked.kind]} ...")
     subjects = (own,) if untrained is None else (own, Subject(RANDOM, untrained))
     named = encoder_name({"run": opened.run.name, "checkpoint": str(opened.weights)})
-    return Work(asked, sample, subjects, f"{named} on {info.path.name}")
+    return Work(asked, sample, subjects, f"{named} on {info.name}")
 
 
 def check_data(asked: Asked, info: DatasetInfo, named: str) -> None:
@@ -102,12 +101,12 @@ def check_out(out: Path | None, *, overwrite: bool) -> None:
     """Refuses a picture that is there already, unless it may be replaced, and ever one that probekit did not draw."""
     if out is None:
         return
-    check_png(out)
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; type --overwrite to replace it, or another --out")
+    check_picture(out)
+    for path in () if overwrite else filter(Path.exists, files_of(out)):
+        raise ValueError(f"{path} exists; type --overwrite to replace it, or another --out")
 
 
 def free_picture(folder: Path, opened: OpenedRun, info: DatasetInfo, kind: str) -> Path:
     """NAME.png in a folder, or NAME-2.png and so on: a picture is made beside others, and over none."""
-    paths = (folder / f"{stem}.png" for stem in numbered(f"{kind}-{opened.weights}-{info.path.stem}"))
-    return next(path for path in paths if not path.exists() and not path.is_symlink())
+    paths = (folder / f"{stem}.png" for stem in numbered(f"{kind}-{opened.weights}-{info.name}"))
+    return next(path for path in paths if not any(each.exists() or each.is_symlink() for each in files_of(path)))

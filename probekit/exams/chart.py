@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -17,20 +16,26 @@ from probekit.exams.items import BASE_SIZE, ITEMS
 from probekit.exams.psychometric import Fit
 from probekit.exams.tables import READ, best, called, easiest, head, output, own, px_text
 from probekit.measurement import Result, encoder_row
-from probekit.output.charts import LIGHT, SERIES, STYLE
+from probekit.output.charts import MAX_LINE, name_ends, text_colour
+from probekit.output.pictures import encoder_name, entitle
+from probekit.output.style import LIGHT, LINE, PAGE, SERIES, STYLE
 
 BESIDE = {  # who stands beside encoders in the panel of thresholds, and in which colour
     "random weights": "baseline",
-    "patch bag": "orange",
-    "raw pixels": "green",
+    "patch bag": "baseline",
+    "raw pixels": "baseline",
     "known template": "muted",
     "ideal reader": "ink",
 }
 TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 CURVES = {"landolt": "-", "landolt-mirror": "--"}  # items whose curves are drawn
+CURVE_NAMES = {"landolt": "gap", "landolt-mirror": "mirrored"}
 BEST = "best: "
-MOST_NAME, MOST_TITLE = 30, 130  # characters
+MOST_NAME = 26  # characters
+ACROSS = 6  # pairs in a row
+PAIR, PANEL = 0.85, 2.0  # inches: a row of pairs, a panel right of the thresholds
 
+End = tuple[str, float, float, str]  # name, x, y, colour
 Line = tuple[str, str, Mapping[str, Any]]  # name, colour, what is read
 
 
@@ -39,32 +44,36 @@ def draw_exam(results: Sequence[Result]) -> Figure:
     local = [name for name, item in results[0]["items"].items() if item["px"]]
     conflict = any(encoder_row(result)["conflict"] for result in results)
     layered = [result for result in results if result["items"] and len(encoder_row(result)["strides"]) > 1]
-    lines = sum(1 + len(_threshold_lines(results, item)) for item in local)
-    panels: list[tuple[int, Callable[[Axes], None]]] = []  # side by side, and how wide
-    panels += [(5, partial(_draw_thresholds, results=results, items=local))] if local else []
-    panels += [(4, partial(_draw_curves, results=results))] if CURVES.keys() & set(local) else []
-    panels += [(3, partial(_draw_conflict, results=results))] if conflict else []
-    items = bool(results[0]["items"])
-    heights = [1.1] * items + [max(2.6, 0.17 * lines)] * bool(panels)
-    heights += [0.5 + 0.24 * len(result["items"]) for result in layered] if items else []
+    beside: list[Callable[[Axes], None]] = []  # one over the other, right of the thresholds
+    beside += [partial(_draw_curves, results=results)] if CURVES.keys() & set(local) else []
+    beside += [partial(_draw_conflict, results=results)] if conflict else []
+    lines = sum(1.4 + len(_threshold_lines(results, item)) for item in local)
+    heights = [PAIR * -(-len(results[0]["items"]) // ACROSS)]
+    heights += [max(0.5 + LINE * lines, PANEL * len(beside))] * bool(local or beside)
+    heights += [0.5 + 0.17 * len(result["items"]) for result in layered]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(12, sum(heights) + 1.2 + 0.5 * len(heights)), layout="constrained")
-        grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+        figure = Figure(figsize=(PAGE, sum(heights) + 0.4), layout="constrained")
+        grid = figure.add_gridspec(len(heights), 1, height_ratios=[max(height, 0.01) for height in heights])
         places = iter([grid[number] for number in range(len(heights))])
-        figure.suptitle(fill(_title(results), MOST_TITLE), fontsize=11, parse_math=False)
-        if items:
-            _draw_pairs(figure, next(places), results[0])
-        if panels:
-            wide = next(places).subgridspec(1, len(panels), width_ratios=[width for width, _ in panels])
-            for number, (_, draw) in enumerate(panels):
-                draw(figure.add_subplot(wide[number]))
-        for place, result in zip(places, layered, strict=False):  # none without items
+        entitle(figure, _title(results))
+        _draw_pairs(figure, next(places), results[0])
+        if local or beside:
+            wide = next(places).subgridspec(
+                1, 2 if local and beside else 1, width_ratios=[5, 4][: 1 + bool(local and beside)]
+            )
+            if local:
+                _draw_thresholds(figure.add_subplot(wide[0]), results, local)
+            if beside:
+                high = wide[-1].subgridspec(len(beside), 1)
+                for number, draw in enumerate(beside):
+                    draw(figure.add_subplot(high[number]))
+        for place, result in zip(places, layered, strict=True):
             _draw_layers(figure.add_subplot(place), result)
     return figure
 
 
 def _title(results: Sequence[Result]) -> str:
-    names = ", ".join(f"{result['run']} ({result['checkpoint']})" for result in results)
+    names = ", ".join(map(encoder_name, results))
     first = results[0]
     return f"Exam of {names}: {first['data']}, {first['protocol']}"
 
@@ -72,19 +81,17 @@ def _title(results: Sequence[Result]) -> str:
 def _draw_pairs(figure: Figure, place: SubplotSpec, result: Result) -> None:
     """One pair of each item at its easiest level, as it is seen: at this noise."""
     items = list(result["items"])
-    parts = place.subgridspec(1, len(items), wspace=0.08)
+    if not items:
+        return
+    parts = place.subgridspec(-(-len(items) // ACROSS), ACROSS, wspace=0.06)
     frame = Frame(BASE_SIZE, result["noise"])
     for number, name in enumerate(items):
         item, axes = ITEMS[name], figure.add_subplot(parts[number])
         level = len(item.levels) - 1
         shown = pairs(item, drawer(item, level, frame), level, seed=0, split="shown", n=1)[0]
-        axes.imshow(
-            np.concatenate([shown[0], np.full((BASE_SIZE, 3), 128, np.uint8), shown[1]], axis=1),
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-        )
-        axes.set_title(name, fontsize=8)
+        between = np.full((BASE_SIZE, 3), 255, np.uint8)
+        axes.imshow(np.concatenate([shown[0], between, shown[1]], axis=1), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(name, pad=2)
         axes.set_axis_off()
 
 
@@ -112,31 +119,23 @@ def _name(result: Result) -> str:
 def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]) -> None:
     y, labels = 0.0, []
     for item in items:
-        axes.text(
-            0.0,
-            y,
-            results[0]["items"][item]["about"],
-            transform=axes.get_yaxis_transform(),
-            weight="bold",
-            va="center",
-            fontsize=8.5,
-        )
+        about = results[0]["items"][item]["about"]
+        axes.text(0.0, y, about, transform=axes.get_yaxis_transform(), weight="bold", va="center")
         y += 1
         for name, colour, read in _threshold_lines(results, item):
             found = read["threshold"]["readable"]
             faint = 0.55 if name.startswith(BEST) else 1.0
             marker = {">": ">", "<": "<"}.get(found["beyond"], "o")
             if not found["beyond"]:
-                axes.plot(found["ci"], [y, y], color=colour, linewidth=2, alpha=faint, solid_capstyle="butt")
-            axes.plot(found["value"], y, marker, color=colour, markersize=5, alpha=faint)
+                axes.plot(found["ci"], [y, y], color=colour, linewidth=1.6, alpha=faint, solid_capstyle="butt")
+            axes.plot(found["value"], y, marker, color=colour, alpha=faint)
             axes.annotate(
                 px_text(found),
-                (max(found["value"], found["ci"][1]), y),
+                (found["value"] if found["beyond"] else found["ci"][1], y),
                 (5, 0),
                 textcoords="offset points",
                 va="center",
-                fontsize=7.5,
-                color=colour,
+                color=text_colour(colour),
             )
             labels.append((y, name))
             y += 1
@@ -144,10 +143,10 @@ def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]
     _octaves(axes)
     axes.margins(x=0.12)
     axes.set_ylim(y - 0.4, -0.8)
-    axes.set_yticks([at for at, _ in labels], [name for _, name in labels], fontsize=7.5)
+    axes.set_yticks([at for at, _ in labels], [name for _, name in labels])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"px of {results[0]['size']} px images, finer to the left")
-    axes.set_title("Acuity: 75 % right; arrows: beyond the levels", loc="left")
+    axes.set_title("Acuity: 75 % right; arrows: beyond the levels")
 
 
 def _octaves(axes: Axes) -> None:
@@ -159,61 +158,60 @@ def _octaves(axes: Axes) -> None:
 
 def _draw_curves(axes: Axes, results: Sequence[Result]) -> None:
     """Areas by level, dots, and the fits, of the embeddings; of one encoder of its best layer, too."""
+    ends = []
     for number, result in enumerate(results):
         row, colour = encoder_row(result), SERIES[number % len(SERIES)]
         for item, dash in CURVES.items():
             if (read := head(row, item)) is None:
                 continue
-            _curve(axes, result["items"][item]["px"], read, colour, dash, f"{_name(result)}: {item}")
+            px, whose = result["items"][item]["px"], CURVE_NAMES[item]
+            name = f"{_name(result)}, {whose}" if len(results) > 1 else f"{called(row)[-MAX_LINE:]}, {whose}"
+            ends.append(_curve(axes, px, read, colour, dash, name))
             top = best(row, item)
             if len(results) == 1 and output(top) != output(read):
-                label = f"{' '.join(output(top))[-MOST_NAME:]}: {item}"
-                _curve(axes, result["items"][item]["px"], top, SERIES[4], dash, label)
+                ends.append(_curve(axes, px, top, SERIES[4], dash, f"{output(top)[0][-MAX_LINE:]}, {whose}"))
     axes.axhline(75, color=LIGHT["muted"], linewidth=0.8, linestyle=":")
     axes.axhline(50, color=LIGHT["baseline"], linewidth=0.8)
     _octaves(axes)
-    axes.set_ylim(40, 103)
-    axes.set_xlabel("gap, px")
-    axes.set_ylabel("right, %")
-    axes.legend(fontsize=7)
-    axes.set_title("Curves of the ring's gap", loc="left")
+    axes.set(ylim=(40, 103), xlabel="gap, px", ylabel="right, %", title="Curves of the ring's gap")
+    name_ends(axes, ends, high=PANEL - 0.6)
 
 
-def _curve(axes: Axes, px: Sequence[float], read: Mapping[str, Any], colour: str, dash: str, label: str) -> None:
-    fit = Fit(*(np.array(read["fit"][name]) for name in ("mu", "sd", "lapse")))
+def _curve(axes: Axes, px: Sequence[float], read: Mapping[str, Any], colour: str, dash: str, name: str) -> End:
+    fit = Fit(*(np.array(read["fit"][part]) for part in ("mu", "sd", "lapse")))
     fine = np.geomspace(px[0], px[-1], 80)
-    axes.plot(fine, 100 * fit.curve(fine), color=colour, linestyle=dash, linewidth=1.4, label=label)
-    axes.plot(px, [100 * area for area in read["areas"]], "o", color=colour, markersize=3.5)
+    axes.plot(fine, 100 * fit.curve(fine), color=colour, linestyle=dash)
+    axes.plot(px, [100 * area for area in read["areas"]], "o", color=colour, markersize=2.5)
+    return name, px[-1], 100 * float(fit.curve(fine)[-1]), colour
 
 
 def _draw_conflict(axes: Axes, results: Sequence[Result]) -> None:
-    radii = results[0]["radii"]
+    radii, ends = results[0]["radii"], []
     for number, result in enumerate(results):
         told, colour = own(encoder_row(result)["conflict"]), SERIES[number % len(SERIES)]
         assert told is not None
         read = np.minimum(told["whole"], told["element"]) >= READ  # what is not read cannot be followed
         shares = np.where(read, 100 * np.array(told["follows"]), np.nan)
-        axes.plot(radii, shares, "o-", color=colour, label=f"{_name(result)} follows the whole")
-        for x, y, ends in zip(radii, shares, told["ci"], strict=True):
-            if np.isnan(y):
-                continue
-            if ends is not None:
-                axes.plot([x, x], 100 * np.array(ends), color=colour, linewidth=1)
-            axes.annotate(f"{y:.0f}", (x, y), (4, 4), textcoords="offset points", fontsize=7.5, color=colour)
+        axes.plot(radii, shares, "o-", color=colour)
+        name = _name(result) if len(results) > 1 else "follows the whole"
+        ends.append((name, radii[-1], float(shares[-1]), colour))
+        for x, y, interval in zip(radii, shares, told["ci"], strict=True):
+            if not np.isnan(y) and interval is not None:
+                axes.plot([x, x], 100 * np.array(interval), color=colour, linewidth=1)
         if len(results) == 1:
-            for cue, noun, mark, own_colour in (
-                ("whole", "whole", "s:", "green"),
-                ("element", "parts", "^:", "orange"),
-            ):
+            for cue, noun, mark, shade in (("whole", "whole", "s:", "green"), ("element", "parts", "^:", "orange")):
                 alone = 100 * np.array(told[cue])
-                axes.plot(radii, alone, mark, color=LIGHT[own_colour], markersize=4, label=f"{noun} alone, right")
+                axes.plot(radii, alone, mark, color=LIGHT[shade])
+                ends.append((f"{noun} alone, right", radii[-1], float(alone[-1]), LIGHT[shade]))
     axes.axhline(50, color=LIGHT["baseline"], linewidth=0.8)
     axes.set_xticks(radii, [f"{radius:g}" for radius in radii])
-    axes.set_ylim(-4, 104)
-    axes.set_xlabel("radius of the parts, px")
-    axes.set_ylabel("%")
-    axes.legend(fontsize=7)
-    axes.set_title("Whole against parts", loc="left")
+    axes.set(
+        ylim=(-4, 104),
+        xlabel="radius of the parts, px",
+        ylabel="answers, %",
+        title="Whole against parts",
+    )
+    name_ends(axes, ends, high=PANEL - 0.6)
 
 
 def _draw_layers(axes: Axes, result: Result) -> None:
@@ -223,17 +221,17 @@ def _draw_layers(axes: Axes, result: Result) -> None:
     tops = [[easiest(row, item, layer) for layer in layers] for item in items]
     shown = np.array([[100 * top["easy"]["readable"]["value"] for top in line] for line in tops])
     axes.imshow(shown, cmap="Blues", vmin=50, vmax=110, aspect="auto")
-    few = len(layers) <= 10  # so that names of poolings, and of layers side by side, have room
+    few = len(layers) <= 5  # so that names of poolings, and of layers side by side, have room
     for i, line in enumerate(tops):
         for k, top in enumerate(line):
             colour = "white" if shown[i, k] > 88 else LIGHT["ink"]
             text = f"{shown[i, k]:.0f} {top['pool']}" if few else f"{shown[i, k]:.0f}"
-            axes.text(k, i, f"{text}{'+' if top['rising'] else ''}", ha="center", va="center", fontsize=7, color=colour)
+            axes.text(k, i, f"{text}{'+' if top['rising'] else ''}", ha="center", va="center", color=colour)
     short = {layer: layer[-MOST_NAME:] for layer in layers}
     names = [short[each] if stride is None else f"{short[each]} /{stride}" for each, stride in row["strides"].items()]
-    axes.set_xticks(range(len(layers)), names, fontsize=7.5, rotation=0 if few else 40, ha="center" if few else "right")
-    axes.set_yticks(range(len(items)), [result["items"][item]["about"] for item in items], fontsize=7.5)
+    axes.set_xticks(range(len(layers)), names, rotation=0 if few else 40, ha="center" if few else "right")
+    axes.set_yticks(range(len(items)), [result["items"][item]["about"] for item in items])
     axes.axhline(sum(bool(result["items"][item]["px"]) for item in items) - 0.5, color=LIGHT["ink"], linewidth=1)
     axes.grid(visible=False)
     how = "right at the easiest level, %, by the best pooling (+: still rising)"
-    axes.set_title(f"{_name(result)}, layer by layer: {how}", loc="left")
+    axes.set_title(f"{_name(result)}, layer by layer: {how}")

@@ -166,7 +166,10 @@ class Exam(Measurement):
         None, "--items", "Only these items, landolt,bind for example; conflict and invariance stay.", **NAMES
     )
     preset: str = field(
-        "quick", "--preset", "How many images: quick is minutes, full four times as many, three seeds.", choices=PRESETS
+        "quick",
+        "--preset",
+        "How many images: quick is minutes, full 7 times as many and 3 seeds.",
+        choices=PRESETS,
     )
     size: int = field(128, "--size", "The side of the images, in pixels.", least=LEAST)
     noise: float = field(0.08, "--noise", "The noise of each image, as a share of the grey range.", least=0.01)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from generators import GENERATORS
@@ -29,8 +28,8 @@ from probekit.exams.measurement import Exam
 from probekit.exams.observers import IDEAL, ITSELF, PLAIN, TEMPLATE, Observer
 from probekit.exams.psychometric import areas
 from probekit.exams.trials import Sets, kept
-from probekit.files import replaced_file
 from probekit.measurement import BASELINE, ENCODER
+from probekit.output.pictures import names_of, save
 from probekit.probes.measure import said_of_random
 from probekit.restore.load import adopt_alone
 from probekit.restore.opened import Opened, OpenedRun, open_encoder
@@ -103,10 +102,8 @@ def exam_runs(
     results = [each.result for each in examined]
     told = {"results": results, "arguments": [run.argument for run in found], "differences": differences(examined)}
     if len(found) > 1:
-        reports.mkdir(parents=True, exist_ok=True)
-        stem = reports / f"exam-{'+'.join(run.name for run in found)[:100]}"
-        written = save_figure(draw_exam(results), stem, ("png", "svg", "pdf"))
-        console.print(f"chart of all: {' and '.join(map(str, written))}")
+        chart = reports / f"exam-{'+'.join(run.name for run in found)[:100]}.png"
+        console.print(f"chart of all: {names_of(save(draw_exam(results), chart))}")
     return told
 
 
@@ -139,8 +136,7 @@ def exam_run(opened: OpenedRun, asked: Exam, *, console: Console) -> Examined:
         stem = stem_of((asked.name, result["checkpoint"]), None)
         figure = draw_exam([result])
         written = write_result(run, asked, result, stem, {"chart": figure})
-        written += save_figure(figure, written[1].with_suffix(""), ("svg", "pdf"))
-        console.print(f"wrote {written[0]}, and {len(written) - 1} in {run.figures}")
+        console.print(f"wrote {' and '.join(map(str, written))}")
     return Examined(result, {name: found[TEST] for name, found in sat[0].items() if TEST in found})
 
 
@@ -320,12 +316,3 @@ def _command(opened: OpenedRun, asked: Exam) -> str:
     if opened.weights != LAST:
         words += ["--checkpoint", str(opened.weights)]
     return shlex.join(words)
-
-
-def save_figure(figure: Figure, stem: Path, kinds: Sequence[str]) -> list[Path]:
-    """Writes a chart in files of these kinds, each whole or not at all."""
-    paths = {kind: stem.parent / f"{stem.name}.{kind}" for kind in kinds}
-    for kind, path in paths.items():
-        with replaced_file(path) as file:
-            figure.savefig(file, format=kind)
-    return list(paths.values())

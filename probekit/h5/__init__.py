@@ -1,8 +1,9 @@
 """The dataset file: the only owner of its schema. Checked reader, streaming writer.
 
-Attributes at the root: `schema` ("probekit-dataset/4"), `generator` (empty for imports), `parameters`, `classes`,
-`factors` and `mask_names` (JSON), `seed`, `version`, `content_hash` and `seal`; where it is known, `certificate`, what
-is proved of the images (JSON, `generators.certificates`). Under each split ("train", "val", "test"; an empty one is
+Attributes at the root: `schema` ("probekit-dataset/5"), `generator` (empty for imports), `parameters`, `classes`,
+`factors` and `mask_names` (JSON), `seed`, `version`, `digests` (JSON, by split), `content_hash` and `seal`; where it is
+known, `certificate`, what is proved of the images (JSON, `generators.certificates`); in one of several shards, `shard`
+(JSON, `probekit.h5.schema.Shard`). Under each split ("train", "val", "test"; an empty one is
 absent, but not all):
 
     images          uint8 [N, H, W] or [N, H, W, 3], chunked
@@ -14,14 +15,16 @@ absent, but not all):
     masks           uint8 [N, H, W], bit k is mask_names[k]; absent without masks
     checksums       uint64 [K], XXH3 of every chunk; see `probekit.h5.checksums`
 
-Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.schema`, the seal in
+Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.contents`, the seal in
 `probekit.h5.checksums`: whoever changes a file with h5py makes it a damaged one.
 """
 
-from probekit.h5.encoded import EncodedImages, decode, encode
+from probekit.h5.encoded import decode, encode
+from probekit.h5.file import Split
 from probekit.h5.read import (
-    Split,
+    Encoded,
     compression_of,
+    join_rows,
     open_encoded,
     read_images,
     read_info,
@@ -37,8 +40,11 @@ from probekit.h5.schema import (
     SCHEMA,
     SPLITS,
     DatasetInfo,
+    Header,
+    Shard,
     SplitInfo,
     chunk_rows,
 )
+from probekit.h5.shards import is_dataset
 from probekit.h5.target import check_target
-from probekit.h5.write import Block, DatasetWriter, EncodedBlock, Header, as_columns, pack
+from probekit.h5.write import Block, DatasetWriter, EncodedBlock, as_columns, pack

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 from generators.certificates import SCHEMA as PROVED
 from generators.certificates import Certificate
 from probekit.checked import checked
-from probekit.h5.checksums import CERTIFICATE, Sums, check_seal
+from probekit.h5.checksums import CERTIFICATE, SHARD, Sums, check_seal
+from probekit.h5.contents import DIGITS, Contents, arrays_of
 from probekit.h5.encoded import FORMAT
-from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, SplitInfo
+from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, Shard, SplitInfo
 
 HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
 IDS = {h5py.Group: h5py.h5g.GroupID, h5py.Dataset: h5py.h5d.DatasetID}
@@ -37,7 +39,10 @@ def check_file(path: Path, file: h5py.File) -> tuple[DatasetInfo, dict[str, Sums
     factors = _factors(file)
     columns = tuple(factor["name"] for factor in factors)
     splits = {name: _check_split(file, name, classes, mask_names, columns) for name in SPLITS if name in file}
-    if not splits:
+    shard = checked(_json(file, SHARD, dict), Shard, f"attribute {SHARD!r}") if SHARD in file.attrs else None
+    if shard is not None and shard.index > shard.count:
+        raise ValueError(f"expected a shard of 1 to {shard.count} in attribute {SHARD!r}, found {shard.index}")
+    if not splits and shard is None:  # a shard may have been planned for images that are all broken
         raise ValueError(f"expected a split {', '.join(SPLITS)}, found {', '.join(file) or 'none'}")
     shapes = {(split.height, split.width, split.channels) for split in splits.values()}
     if len(shapes) > 1:
@@ -57,6 +62,9 @@ def check_file(path: Path, file: h5py.File) -> tuple[DatasetInfo, dict[str, Sums
         content_hash=_text(file, "content_hash"),
         splits=splits,
         certificate=_certificate(file),
+        shard=shard,
+        contents=_contents(file, splits),
+        files=(path,),
     )
     return info, check_seal(file)
 
@@ -228,6 +236,16 @@ def _certificate(file: h5py.File) -> Certificate | None:
             f"expected a certificate {PROVED} of {generator}, found {found['schema']} of {found['generator']}; {HOW}"
         )
     return found
+
+
+def _contents(file: h5py.File, splits: Mapping[str, SplitInfo]) -> dict[str, Contents]:
+    """What the content hash is made of."""
+    digests = checked(_json(file, "digests", dict), dict[str, str], "attribute 'digests'")
+    if list(digests) != list(splits) or not all(
+        re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", each) for each in digests.values()
+    ):
+        raise ValueError(f"expected {DIGITS} hex digits for each split in attribute 'digests', found {digests}")
+    return {name: Contents(split.n, arrays_of(file[name]), digests[name]) for name, split in splits.items()}
 
 
 def _attribute(file: h5py.Group, name: str) -> Any:

@@ -35,8 +35,19 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 TABLE = "checksums"
-SEALED = ("schema", "generator", "parameters", "classes", "factors", "mask_names", "seed", "version", "content_hash")
-CERTIFICATE = "certificate"  # the one that a file may lack
+SEALED = (
+    "schema",
+    "generator",
+    "parameters",
+    "classes",
+    "factors",
+    "mask_names",
+    "seed",
+    "version",
+    "digests",
+    "content_hash",
+)
+CERTIFICATE, SHARD = "certificate", "shard"  # those that a file may lack
 DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
 
 Sums = dict[str, NDArray[np.uint64]]  # under each dataset's path in the split
@@ -155,7 +166,7 @@ def _stored(data: h5py.Dataset, chunks: range) -> Iterator[tuple[bytes, int]]:
 
 def _seal(file: h5py.File) -> tuple[str, dict[str, Sums]]:
     """The seal of what a file holds, and the checksums of each split."""
-    names = SEALED + ((CERTIFICATE,) if CERTIFICATE in file.attrs else ())
+    names = SEALED + tuple(name for name in (CERTIFICATE, SHARD) if name in file.attrs)
     total = hashlib.sha256(json.dumps([str(file.attrs.get(name)) for name in names]).encode())
     sums: dict[str, Sums] = {}
     for split in (name for name in SPLITS if name in file):

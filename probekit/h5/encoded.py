@@ -3,11 +3,11 @@
 Every image has the same shape once decoded: the importer resizes first and encodes again, which loses a little.
 """
 
-import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from probekit.h5.target import name_writer
 FORMAT = "jpeg"
 QUALITY = 95  # own choice: OpenCV's default; benchmarks/importers.py has bytes and error
 CHUNK = 1 << 20  # bytes in a chunk, about 40 images of 224 px: few reads cross into the next one
+OPEN = 64  # files at a time: systems allow 256 and more
 DECODED = 512  # images read and decoded at a time by `decode_rows`: bounds the encoded bytes in memory
 
 Shape = tuple[int, ...]  # of one image once decoded: (H, W) or (H, W, 3)
@@ -38,7 +39,7 @@ def encode(image: NDArray[np.uint8]) -> bytes:
 def decode(data: bytes, shape: Shape) -> NDArray[np.uint8]:
     """The image in an encoded file; releases the interpreter lock while it decodes.
 
-    `data`: what `EncodedImages.read` returns; `shape`: that it must have, (H, W) or (H, W, 3). Returns uint8 `[H, W]`,
+    `data`: what `Encoded.read` returns; `shape`: that it must have, (H, W) or (H, W, 3). Returns uint8 `[H, W]`,
     or RGB `[H, W, 3]`. A ValueError if it is no image of that shape.
     """
     flags = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else cv2.IMREAD_COLOR
@@ -97,15 +98,41 @@ def read_offsets(group: h5py.Group, rows: slice) -> NDArray[np.int64]:
     return offsets
 
 
+class Handles:
+    """Files that are open for plain reading, the last ones used, from any thread."""
+
+    def __init__(self, most: int = OPEN) -> None:
+        """`most`: files that are open at a time."""
+        self._opened = lru_cache(most)(_Handle)
+
+    def read(self, path: Path, size: int, place: int) -> bytes:
+        """Bytes of a file, fewer at its end; an OSError if it cannot be read."""
+        handle = self._opened(path)  # which stays open while it is in use
+        return os.pread(handle.number, size, place)
+
+    def close(self) -> None:
+        """Closes all."""
+        self._opened.cache_clear()
+
+
+class _Handle:
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
 class EncodedImages:
-    """Encoded images of a split, read in any order from any number of threads; made by `open_encoded`.
+    """Encoded images of a split of one file, read in any order from any number of threads.
 
     Chunks lie in the file as they are, uncompressed, so that reading is a plain read at a known place: neither h5py nor
     its lock takes part. Holds 16 bytes an image. `shape`: the shape of all images once decoded: (N, H, W) or (N, H, W,
     3).
     """
 
-    def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint64]) -> None:
+    def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint64], handles: Handles) -> None:
         """Reads where everything lies, refuses damaged offsets; `sums` has the checksum of every file, `[N]`."""
         data = group["bytes"]
         self.shape: Shape = (group["offsets"].shape[0] - 1, *shape)
@@ -117,39 +144,26 @@ class EncodedImages:
             self._places[chunk.chunk_offset[0] // self._chunk] = chunk.byte_offset
 
         data.id.chunk_iter(note)
-        self._path, self._sums = path, sums
-        self._file = path.open("rb", buffering=0)
+        self._path, self._sums, self._handles = path, sums, handles
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    def read(self, index: int) -> bytes:
+        """The encoded file of an image, for `decode`.
 
-    def read(self, indices: Iterable[int]) -> list[bytes]:
-        """The encoded files of some images, in that order; for `decode`.
-
-        A ValueError if the file has become shorter, or an image is damaged; or another process writes to it, then.
+        A ValueError if the file has become shorter, or the image is damaged; or another process writes to it, then.
         """
         try:
-            return [self._read(int(index)) for index in indices]
+            return self._read(index)
         except ValueError as error:
             name_writer(self._path, error)
             raise
 
-    def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """The image in one of these files, uint8 `[H, W]` or RGB `[H, W, 3]`; see `decode`."""
-        return decode(data, self.shape[1:])
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
     def _read(self, index: int) -> bytes:
-        assert 0 <= index < len(self)
         begin, end = int(self._offsets[index]), int(self._offsets[index + 1])
         parts, at = [], begin
         while at < end:
             chunk, inside = divmod(at, self._chunk)
             size = min(end - at, self._chunk - inside)
-            parts.append(os.pread(self._file.fileno(), size, int(self._places[chunk]) + inside))
+            parts.append(self._handles.read(self._path, size, int(self._places[chunk]) + inside))
             at += size
         data = b"".join(parts)
         if len(data) != end - begin:
@@ -174,29 +188,25 @@ class EncodedSink:
         )
         self._waiting = bytearray()
         self._ends = [0]
-        self._hash = hashlib.sha256()
         self.sums: list[int] = []  # the checksum of each file
 
     def append(self, files: Sequence[bytes]) -> None:
         """Writes the next files."""
         for data in files:
             self._waiting += data
-            self._hash.update(data)
             self.sums.append(checksum(data))
             self._ends.append(self._ends[-1] + len(data))
         while len(self._waiting) >= CHUNK:
             self._write(self._waiting[:CHUNK])
             del self._waiting[:CHUNK]
 
-    def finish(self) -> dict[str, Any]:
-        """Writes what is left; the running SHA-256 under "encoded/bytes" and "encoded/offsets"."""
+    def finish(self) -> None:
+        """Writes what is left."""
         if self._waiting:
             self._write(self._waiting.ljust(CHUNK, b"\0"))
             self._waiting.clear()
             self._data.resize(self._ends[-1], axis=0)
-        offsets = np.array(self._ends, "<i8")
-        self._group.create_dataset("offsets", data=offsets, track_times=False)
-        return {"encoded/bytes": self._hash, "encoded/offsets": hashlib.sha256(offsets.data)}
+        self._group.create_dataset("offsets", data=np.array(self._ends, "<i8"), track_times=False)
 
     def _write(self, chunk: bytearray) -> None:
         start = self._data.shape[0]

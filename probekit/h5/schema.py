@@ -1,30 +1,19 @@
-"""Names, shapes and the content hash of the dataset file, shared by reader and writer.
+"""Names, shapes and settings of the dataset file, shared by reader and writer."""
 
-The content hash is SHA-256 over the bytes below. It depends on nothing else: not on compression, worker count, seed or
-version. It tells contents apart; it is no protection against somebody who wants two contents to look alike, because
-images go through CRC-32, which takes a third of the time.
-
-1. The JSON text `[classes, mask_names]` (no spaces, UTF-8, not escaped) and a newline.
-2. For each split in the order train, val, test, and each of its datasets in the order images (or encoded/bytes and
-   encoded/offsets), masks, labels, factors sorted by name: the line `<split>/<path> <dtype> <shape>` and a newline,
-   for example `train/images |u1 1000,128,128` (dtype as NumPy's `dtype.str`, always little-endian), then a SHA-256
-   digest (32 bytes)
-   - for images and masks: of the CRC-32 (4 bytes, little-endian) of each run of `chunk_rows(H, W, C)` consecutive
-     images or masks, C being the channels of the images,
-   - for the others: of all values,
-   always of the uncompressed values in C order.
-"""
-
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from generators.certificates import Certificate
+from probekit.checked import Meta
 
-SCHEMA = "probekit-dataset/4"
+if TYPE_CHECKING:
+    from probekit.h5.contents import Contents
+
+SCHEMA = "probekit-dataset/5"
+SUFFIX = ".h5"
 SPLITS = ("train", "val", "test")
 COMPRESSIONS = ("gzip", "lzf", "none")
 
@@ -55,10 +44,52 @@ class SplitInfo:
     multilabel: bool = False
     encoded: bool = False
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image: (H, W), or (H, W, 3) in colour."""
+        return (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of a dataset a file is.
+
+    Attributes:
+        index: 1 to count.
+        count: How many there are.
+        planned: By split, what is divided among all of them: base images of a generator, images of a source. Broken
+            ones may be missing from the rows in the end.
+    """
+
+    index: Annotated[int, Meta(ge=1)]
+    count: Annotated[int, Meta(ge=1)]
+    planned: dict[str, int]
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def file(self) -> str:
+        """The name of its file: names sort as the shards do."""
+        return f"{self.index:0{len(str(self.count))}}-of-{self.count}.h5"
+
+    @property
+    def ranges(self) -> dict[str, range]:
+        """By split, what of the planned is its share: all splits, one behind the other, are cut into equal parts."""
+        total = sum(self.planned.values())
+        begin, end = (total * k // self.count for k in (self.index - 1, self.index))
+        found, before = {}, 0
+        for name, n in self.planned.items():
+            own = range(max(begin - before, 0), min(end - before, n))
+            if own:
+                found[name] = own
+            before += n
+        return found
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a dataset file holds; `parameters` of an import says where the images came from.
+    """What a dataset holds, in one file or in shards; `parameters` of an import says where the images came from.
 
     Attributes:
         generator: The generator's name, or "" for imported images.
@@ -69,6 +100,9 @@ class DatasetInfo:
         content_hash: Hex SHA-256 of the contents.
         splits: By name, in the order train, val, test.
         certificate: What is proved of the images (docs/generators.md), or None.
+        shard: Which part of a dataset it is, where it is a part.
+        contents: By split, what the content hash is made of.
+        files: The file, or all shards in order.
     """
 
     path: Path
@@ -83,6 +117,19 @@ class DatasetInfo:
     content_hash: str
     splits: dict[str, SplitInfo]
     certificate: Certificate | None = None
+    shard: Shard | None = None
+    contents: dict[str, "Contents"] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called: the name of the file, folder or pattern without its ending, or of what that stands in."""
+        return re.sub(r"[*?\[\]]+", "", self.path.stem).strip("-_.") or self.path.absolute().parent.stem
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.stat().st_size for file in self.files)
 
     @property
     def first(self) -> SplitInfo:
@@ -95,23 +142,19 @@ class DatasetInfo:
         return any(split.multilabel for split in self.splits.values())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What the attributes say; see `DatasetInfo`."""
+
+    generator: str
+    parameters: Mapping[str, Any]
+    seed: int
+    classes: Sequence[str]
+    factors: Sequence[Mapping[str, Any]]
+    mask_names: Sequence[str]
+    certificate: Mapping[str, Any] | None = None
+
+
 def chunk_rows(height: int, width: int, channels: int) -> int:
     """Images in a chunk: 64, or fewer so that a chunk stays under 4 MiB."""
     return max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (height * width * channels)))
-
-
-def describe_array(path: str, dtype: str, shape: Sequence[int]) -> bytes:
-    """The line that stands before a dataset's digests in the content hash."""
-    return f"{path} {dtype} {','.join(map(str, shape))}\n".encode()
-
-
-def hash_order(name: str) -> tuple[int, str]:
-    """Sorts a split's datasets as the content hash takes them."""
-    first = ("images", "encoded/bytes", "encoded/offsets", "masks", "labels")
-    return (first.index(name) if name in first else len(first), name)
-
-
-def start_hash(classes: Sequence[str], mask_names: Sequence[str]) -> "hashlib._Hash":
-    """A content hash that has taken in the names, before any array."""
-    names = json.dumps([list(classes), list(mask_names)], separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(names.encode() + b"\n")

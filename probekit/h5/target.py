@@ -11,8 +11,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from probekit.files import lock
-from probekit.h5.schema import COMPRESSIONS
+from probekit.h5.schema import COMPRESSIONS, SUFFIX
+from probekit.locks import lock
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -22,6 +22,8 @@ def check_target(path: Path, *, compression: str, overwrite: bool) -> None:
     """Refuses what a `DatasetWriter` would refuse before it touches anything; see there."""
     if compression not in COMPRESSIONS:
         raise ValueError(f"expected a compression of {', '.join(COMPRESSIONS)}, found {compression!r}")
+    if path.is_dir() and path.suffix == SUFFIX:
+        raise IsADirectoryError(f"expected a file name, found the folder of shards {path}; choose another --out")
     if path.is_dir():
         raise IsADirectoryError(
             f"expected a file name, found the folder {path}; type --out {quote(str(path / 'data.h5'))}"

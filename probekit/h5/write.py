@@ -5,12 +5,11 @@ leaves no half file; a stale temporary is replaced by the next run. No timestamp
 """
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,18 +20,18 @@ from numpy.typing import NDArray
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
-from probekit.h5.checksums import CERTIFICATE, open_array, write_seal, zlib
+from probekit.h5.checksums import CERTIFICATE, SHARD, open_array, write_seal, zlib
+from probekit.h5.contents import Contents, arrays_of, as_text, content_hash, digest_of, shifted, sums_of
 from probekit.h5.encoded import EncodedSink
-from probekit.h5.read import Split
+from probekit.h5.file import Split
 from probekit.h5.schema import (
     CHUNK_BYTES,
     COLUMN_ROWS,
     SCHEMA,
     SPLITS,
+    Header,
+    Shard,
     chunk_rows,
-    describe_array,
-    hash_order,
-    start_hash,
 )
 from probekit.h5.target import Target, check_target
 
@@ -44,31 +43,18 @@ GZIP_LEVEL = 1
 GZIP_MEMORY = 7
 
 
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What the attributes say; see `DatasetInfo`."""
-
-    generator: str
-    parameters: Mapping[str, Any]
-    seed: int
-    classes: Sequence[str]
-    factors: Sequence[Mapping[str, Any]]
-    mask_names: Sequence[str]
-    certificate: Mapping[str, Any] | None = None
-
-
 @dataclass(frozen=True)
 class Block:
     """Consecutive rows, ready for the file.
 
     `shape`: the shape of the images: (rows, H, W) or (rows, H, W, 3); `chunks`: under "images", and "masks" if there
-    are any: each chunk's bytes as stored; `checksums`: under the same names: the CRC-32 of each chunk's values, joined,
-    4 bytes each; `columns`: under "labels" and "factors/<name>": one array `[rows]` each.
+    are any: each chunk's bytes as stored; `digest`: of the rows (`probekit.h5.contents`); `columns`: under "labels" and
+    "factors/<name>": one array `[rows]` each.
     """
 
     shape: tuple[int, ...]
     chunks: dict[str, Sequence[bytes | memoryview]]
-    checksums: dict[str, bytes]
+    digest: int
     columns: dict[str, NDArray[Any]]
 
 
@@ -86,7 +72,7 @@ class EncodedBlock:
 
 
 def pack(rows: Split, compression: str) -> Block:
-    """Compresses and checksums rows; pure, and mostly outside the interpreter lock.
+    """Compresses and digests rows; pure, and mostly outside the interpreter lock.
 
     `rows`: a multiple of `chunk_rows(...)` images, or fewer at the end of a split; not to be changed afterwards;
     `compression`: one of `COMPRESSIONS`; lzf itself happens in `DatasetWriter.append`.
@@ -95,13 +81,17 @@ def pack(rows: Split, compression: str) -> Block:
     step = chunk_rows(height, width, channels)
     arrays = {"images": rows.images} | ({} if rows.masks is None else {"masks": rows.masks})
     chunks: dict[str, Sequence[bytes | memoryview]] = {}
-    checksums: dict[str, bytes] = {}
     for name, array in arrays.items():
         assert array.dtype == np.uint8
         parts = [np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, len(array), step)]
-        checksums[name] = b"".join(zlib.crc32(part.data).to_bytes(4, "little") for part in parts)
         chunks[name] = [_store(part, step, compression) for part in parts]
-    return Block(rows.images.shape, chunks, checksums, as_columns(rows.labels, rows.factors))
+    columns = as_columns(rows.labels, rows.factors)
+    digest = digest_of(
+        sums_of(np.ascontiguousarray(rows.images)),
+        None if rows.masks is None else np.ascontiguousarray(rows.masks),
+        columns,
+    )
+    return Block(rows.images.shape, chunks, digest, columns)
 
 
 def as_columns(labels: NDArray[Any] | None, factors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -120,7 +110,10 @@ def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memo
     if compression != "gzip":
         return part.tobytes() + missing if missing else part.data.cast("B")
     deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, GZIP_MEMORY, zlib.Z_RLE)
-    return deflate.compress(part.data) + deflate.compress(missing) + deflate.flush()
+    stored: bytes = deflate.compress(part.data)
+    if missing:  # a call more gives the interpreter away once more, and the renderer takes it
+        stored += deflate.compress(missing)
+    return stored + deflate.flush()
 
 
 @dataclass
@@ -129,28 +122,33 @@ class _Open:
     n: int  # announced
     done: int = 0
     encoded: EncodedSink | None = None
-    hashes: dict[str, Any] = field(default_factory=dict)  # under each dataset's path the running SHA-256
+    digest: int = 0  # of the rows so far
     waiting: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # columns not yet in the file
+    rows_waiting: int = 0
 
 
 class DatasetWriter:
     """Writes a dataset file, block by block: `with DatasetWriter(...) as writer: begin, append, ...; begin, ...`.
 
-    Leaving the `with` block completes the file and renames it; leaving it by an exception removes the temporary.
+    Leaving the `with` block completes the file and renames it; leaving it by an exception removes the temporary. The
+    bytes do not depend on how the rows are divided into blocks.
     """
 
-    def __init__(self, path: Path, *, header: Header, compression: str, overwrite: bool) -> None:
+    def __init__(
+        self, path: Path, *, header: Header, compression: str, overwrite: bool, shard: Shard | None = None
+    ) -> None:
         """Checks what can be checked before any work is done.
 
         A ValueError if the compression is unknown; an OSError if the file exists, or cannot be written. `path`: the
-        file; missing folders are made; `compression`: "gzip", "lzf" or "none".
+        file; missing folders are made; `compression`: "gzip", "lzf" or "none"; `shard`: which part it is of a dataset,
+        or None for all of it.
         """
         check_target(path, compression=compression, overwrite=overwrite)
         self.path = path
         self.header = header
         self.compression = compression
+        self.shard = shard
         self.partial = path.with_name(f".{path.name}.partial")
-        self.keep_partial = False  # when it is abandoned
         self._splits: dict[str, _Open] = {}
         with _translated(path):
             if path.parent.exists() and not path.parent.is_dir():  # mkdir would say "File exists"
@@ -187,54 +185,53 @@ class DatasetWriter:
             raise ValueError(f"expected at least one image in split {split}, found {n}")
         self._splits[split] = _Open(self._file.create_group(split), n)
 
-    def append(self, block: Block | EncodedBlock) -> int | None:
+    def append(self, block: Block | EncodedBlock) -> None:
         """Writes the next rows of the current split; all blocks of a split are of one kind.
 
-        Returns where in `partial` the first chunk of images lies as it was packed, in bytes from its start; None if
-        nowhere. An OSError if they cannot be written, for example on a full disk.
+        An OSError if they cannot be written, for example on a full disk.
         """
         split = list(self._splits.values())[-1]
         rows = block.shape[0] if isinstance(block, Block) else len(block.files)
         assert split.done + rows <= split.n
         with _translated(self.path):
-            if not split.done:
-                self._create(split, block)
-            place = None
             if isinstance(block, Block):
-                place = self._append_images(split, block)
+                self._append_images(split, block)
             else:
-                assert split.encoded is not None
-                assert split.encoded.shape == block.image_shape
-                split.encoded.append(block.files)
-            split.done += rows
-            split.waiting.append(block.columns)
-            if split.done // COLUMN_ROWS > (split.done - rows) // COLUMN_ROWS:
-                self._write_columns(split)
+                self._append_files(split, block)
             self._target.check()
-            return place
 
-    def _append_images(self, split: _Open, block: Block) -> int | None:
-        images = open_array(split.group, "images")
-        assert split.done % images.chunks[0] == 0
-        for name, chunks in block.chunks.items():
-            self._write_chunks(open_array(split.group, name), split.done, chunks)
-            split.hashes[name].update(block.checksums[name])
-        if self.compression == "lzf":
-            return None
-        place: int = images.id.get_chunk_info_by_coord((split.done,) + (0,) * (images.ndim - 1)).byte_offset
-        return place
-
-    def _create(self, split: _Open, block: Block | EncodedBlock) -> None:
-        """Makes the datasets, now that the first block shows their types."""
-        if isinstance(block, Block):
+    def _append_images(self, split: _Open, block: Block) -> None:
+        if not split.done:
             self._create_images(split, block)
-        else:
+        split.digest = shifted(split.digest, block.shape[0], block.digest)
+        arrays = {name: open_array(split.group, name) for name in block.chunks}
+        step = arrays["images"].chunks[0]
+        assert split.done % step == 0
+        for begin in range(0, block.shape[0], step):
+            for name, chunks in block.chunks.items():
+                self._write_chunk(arrays[name], split.done, chunks[begin // step])
+            self._note(
+                split,
+                {name: values[begin : begin + step] for name, values in block.columns.items()},
+                min(step, block.shape[0] - begin),
+            )
+
+    def _append_files(self, split: _Open, block: EncodedBlock) -> None:
+        if split.encoded is None:
             split.encoded = EncodedSink(split.group, block.image_shape)
-        for name, values in block.columns.items():
-            most = min(split.n, COLUMN_ROWS, max(1, CHUNK_BYTES // values[:1].nbytes))  # many classes, long names
-            shape, chunks = ((n, *values.shape[1:]) for n in (split.n, most))
-            split.group.create_dataset(name, shape=shape, dtype=values.dtype, chunks=chunks, track_times=False)
-            split.hashes[name] = hashlib.sha256()
+        assert split.encoded.shape == block.image_shape
+        split.encoded.append(block.files)
+        sums = split.encoded.sums[split.done :]
+        split.digest = shifted(split.digest, len(sums), digest_of(sums, None, block.columns))
+        self._note(split, block.columns, len(sums))
+
+    def _note(self, split: _Open, columns: dict[str, NDArray[Any]], rows: int) -> None:
+        """Counts rows, whose columns are written when they fill a chunk."""
+        split.done += rows
+        split.rows_waiting += rows
+        split.waiting.append(columns)
+        if split.rows_waiting >= COLUMN_ROWS:
+            self._write_columns(split, split.rows_waiting // COLUMN_ROWS * COLUMN_ROWS)
 
     def _create_images(self, split: _Open, block: Block) -> None:
         height, width, channels = (*block.shape[1:], 1)[:3]
@@ -248,70 +245,78 @@ class DatasetWriter:
             split.group.create_dataset(
                 name,
                 shape=(max(split.n, step), *shape),  # cut at the end; h5py wants no chunk larger than the data
+                maxshape=(None, *shape),
                 dtype="u1",
                 chunks=(step, *shape),
                 track_times=False,
                 **filters.get(self.compression, {}),
             )
-            split.hashes[name] = hashlib.sha256()
 
-    def _write_chunks(self, data: h5py.Dataset, start: int, chunks: Sequence[bytes | memoryview]) -> None:
-        step = data.chunks[0]
-        for begin, chunk in zip(range(start, start + len(chunks) * step, step), chunks, strict=True):
-            if self.compression == "lzf":  # only HDF5 itself has this filter
-                values = np.frombuffer(chunk, np.uint8).reshape(data.chunks)
-                data[begin : begin + step] = values[: data.shape[0] - begin]
-            else:
-                data.id.write_direct_chunk((begin,) + (0,) * (data.ndim - 1), chunk)
+    def _write_chunk(self, data: h5py.Dataset, begin: int, chunk: bytes | memoryview) -> None:
+        if self.compression == "lzf":  # only HDF5 itself has this filter
+            values = np.frombuffer(chunk, np.uint8).reshape(data.chunks)
+            data[begin : begin + len(values)] = values[: data.shape[0] - begin]
+        else:
+            data.id.write_direct_chunk((begin,) + (0,) * (data.ndim - 1), chunk)
 
-    def _write_columns(self, split: _Open) -> None:
-        """Writes the waiting columns: one call for many blocks, because a call costs as much as ten images."""
+    def _write_columns(self, split: _Open, rows: int) -> None:
+        """Writes so many rows of the waiting columns: one call for many, because a call costs as much as ten images."""
+        begin, left = split.done - split.rows_waiting, {}
         for name in split.waiting[0] if split.waiting else ():
             values = np.concatenate([columns[name] for columns in split.waiting])
-            open_array(split.group, name)[split.done - len(values) : split.done] = values
-            split.hashes[name].update(values.data)
-        split.waiting.clear()
+            if not begin:
+                self._create_column(split, name, values[:rows])
+            open_array(split.group, name)[begin : begin + rows] = values[:rows]
+            left[name] = values[rows:]
+        split.waiting, split.rows_waiting = [left], split.rows_waiting - rows
+
+    def _create_column(self, split: _Open, name: str, values: NDArray[Any]) -> None:
+        """Makes the dataset of a column, now that its first rows are here."""
+        most = min(len(values), COLUMN_ROWS, max(1, CHUNK_BYTES // values[:1].nbytes))  # many classes, long names
+        (shape, ends, chunks) = ((n, *values.shape[1:]) for n in (split.n, None, most))
+        split.group.create_dataset(
+            name, shape=shape, maxshape=ends, dtype=values.dtype, chunks=chunks, track_times=False
+        )
 
     def _complete(self) -> None:
-        """Cuts each split to the rows that came, hashes, and writes the attributes."""
-        assert self._splits
-        head = self.header
-        content = start_hash(head.classes, head.mask_names)
+        """Cuts each split to the rows that came, and writes the attributes."""
+        contents = {}
         for split in (name for name in SPLITS if name in self._splits):
             written = self._splits[split]
             if not written.done:
                 raise ValueError(f"expected at least one image in split {split}, found none")
-            self._write_columns(written)
-            for name in sorted(written.hashes, key=hash_order):
-                if (data := open_array(written.group, name)).shape[0] != written.done:
-                    data.resize(written.done, axis=0)
+            if written.rows_waiting:
+                self._write_columns(written, written.rows_waiting)
             if written.encoded is not None:
-                written.hashes |= written.encoded.finish()
-            for name in sorted(written.hashes, key=hash_order):
-                data = open_array(written.group, name)
-                content.update(describe_array(f"{split}/{name}", data.dtype.str, data.shape))
-                content.update(written.hashes[name].digest())
+                written.encoded.finish()
+            arrays = arrays_of(written.group)
+            for data in (open_array(written.group, name) for name in arrays if name != "encoded"):
+                if data.shape[0] != written.done:
+                    data.resize(written.done, axis=0)
+            contents[split] = Contents(written.done, arrays, as_text(written.digest))
+        head = self.header
         texts: dict[str, Any] = {"classes": list(head.classes), "mask_names": list(head.mask_names)}
         texts |= {"parameters": dict(head.parameters), "factors": [dict(factor) for factor in head.factors]}
+        texts |= {"digests": {name: held.rows for name, held in contents.items()}}
         texts |= {CERTIFICATE: dict(head.certificate)} if head.certificate else {}
+        texts |= {SHARD: asdict(self.shard)} if self.shard else {}
         attributes: dict[str, Any] = {
             "schema": SCHEMA,
             "generator": head.generator,
             "seed": np.int64(head.seed),
             "version": __version__,
-            "content_hash": content.hexdigest(),
+            "content_hash": content_hash(head.classes, head.mask_names, contents),
         }
         attributes |= {name: json.dumps(value, ensure_ascii=False, allow_nan=False) for name, value in texts.items()}
         self._file.attrs.update(attributes)
         write_seal(self._file, {split: held.encoded.sums for split, held in self._splits.items() if held.encoded})
 
     def _abandon(self) -> None:
-        """Closes the temporary, and removes it unless it is to be kept."""
+        """Closes the temporary, and removes it."""
         try:
             self._file.close()
         finally:
-            if not self.keep_partial:
-                self.partial.unlink(missing_ok=True)
+            self.partial.unlink(missing_ok=True)
             self._target.close()
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
 from probekit.heatmaps import tables
+from probekit.heatmaps.verdict import verdicts
 from probekit.measurement import About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table, percents
@@ -134,6 +135,7 @@ class Heatmap(Measurement):
     version = 2
     whole = AboutMaps
     command: ClassVar[str] = "heatmap"
+    terse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,8 +171,9 @@ class Heatmap(Measurement):
 
     def charts(self, result: Result) -> list[Chart]:
         how = (
-            "Maps of single images: red above zero, blue below, or from black up, each by its own scale, printed under "
-            "it. Orange and blue: evidence, green: its outline, where the images have masks of it."
+            "Maps over single images: orange above zero, blue below, on one scale a row; white lines: the evidence of "
+            "the map's factor, where the images have masks of it, and under each map its AUROC against it. Maps that "
+            "are the same but for their unit are drawn once."
         )
         charts = [Chart("gallery", "Maps of single images", how, _drawn_when_measured, photographs=True)]
         for i, factor in enumerate(tables.swapped(result["rows"])):
@@ -189,6 +192,7 @@ class Heatmap(Measurement):
             found = percents(result["probe"]["accuracy"], result["probe"]["ci"])
             share = f"{found.number} % of these images {found.ends}".rstrip()
             lines.append(f"Explained: a linear probe, target {result['target']}, right on {share}.")
+        lines += verdicts(result)
         if not result["masks"]:
             lines.append(f"{result['data']} holds no masks, so the maps have no scores against them.")
         if any(swap["score"] is None for row in result["rows"] for swap in row["swap"].values()):

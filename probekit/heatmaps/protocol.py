@@ -48,14 +48,53 @@ class Evaluation:
     seed: int
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Maps beside baselines and ceilings, with their scores against the masks.
+
+    `names`: of the maps that were taken; `pooled`: the encoder's embeddings of the images, `[N, D]`; `grid`: cells
+    (h, w) of its map; `rows`: all maps, `entries`: what results keep of each; `left_out`: a line for each thing.
+    """
+
+    names: list[str]
+    pooled: Tensor
+    grid: tuple[int, int]
+    rows: list[Row]
+    entries: list[dict[str, Any]]
+    left_out: list[str]
+
+
 def evaluate(
     work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str], None]
-) -> tuple[dict[str, Any], list[Row]]:
+) -> tuple[dict[str, Any], list[Row], NDArray[np.int64] | None]:
     """Takes every map, scores it next to the baselines, and says what was left out.
 
+    Arguments as `localised`. Gives part of results/heatmap.json (docs/heatmaps.md), and for figures the rows of the
+    trained encoder and its probe's classes `[N]`, None without one. A ValueError if a map that was asked for cannot be
+    taken.
+    """
+    found = localised(work, asked, tell)
+    if work.perturb:
+        tell("perturbation scores, and the sanity check")
+    _ask_again(work, found.rows, found.entries, found.left_out)
+    _randomise(work, found.names, found.entries, found.left_out)
+    predicted = _predicted(work, found.pooled)
+    told = {
+        "probe": _accuracy(work, predicted),
+        "grid": list(found.grid),
+        "masks": list(work.truth.masks),
+        "chance": {name: _share(mask) for name, mask in work.truth.masks.items()},
+        "rows": found.entries,
+        "left_out": found.left_out,
+    }
+    return told, [row for row in found.rows if row.encoder == "trained"], predicted
+
+
+def localised(work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str], None]) -> Scored:
+    """Takes every map and scores it against the masks, next to the baselines and the ceiling.
+
     `asked`: maps by name; None is `DEFAULT_MAPS`, and `OF_TRANSFORMERS`. `tell` is given a line when a long part
-    begins. Gives part of results/heatmap.json (docs/heatmaps.md), and the rows of the trained encoder, for figures. A
-    ValueError if a map that was asked for cannot be taken.
+    begins. A ValueError if a map that was asked for cannot be taken.
     """
     first = encode(work.trained.encoder, work.questions.images[:1], work.questions.index[:1]).features
     attention = attended(work.trained.encoder, as_inputs(work.questions.images[:1]))
@@ -91,19 +130,7 @@ def evaluate(
         left_out.append(
             "pointing, relevance mass, rank accuracy and AUROC: these images have no masks (probekit gen makes some)"
         )
-    if work.perturb:
-        tell("perturbation scores, and the sanity check")
-    _ask_again(work, rows, scored, left_out)
-    _randomise(work, names, scored, left_out)
-    chance = {name: _share(mask) for name, mask in masks.items()}
-    return {
-        "probe": _accuracy(work, pooled),
-        "grid": list(grid),
-        "masks": list(masks),
-        "chance": chance,
-        "rows": scored,
-        "left_out": left_out,
-    }, own
+    return Scored(names, pooled, grid, rows, scored, left_out)
 
 
 def _share(mask: NDArray[np.bool_]) -> float:
@@ -112,11 +139,19 @@ def _share(mask: NDArray[np.bool_]) -> float:
     return float(there.mean()) if len(there) else 0.0
 
 
-def _accuracy(work: Evaluation, pooled: Tensor) -> dict[str, Any] | None:
-    """The accuracy of the probe that the maps explain, on the images that are looked at."""
+def _predicted(work: Evaluation, pooled: Tensor) -> NDArray[np.int64] | None:
+    """The classes that the probe predicts; None without one."""
     if work.labels is None or work.trained.classifier is None:
         return None
-    hits = work.trained.classifier.logits(pooled).argmax(dim=1) == work.labels
+    found: NDArray[np.int64] = work.trained.classifier.logits(pooled).argmax(dim=1).cpu().numpy()
+    return found
+
+
+def _accuracy(work: Evaluation, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:
+    """The accuracy of the probe that the maps explain, on the images that are looked at."""
+    if work.labels is None or predicted is None:
+        return None
+    hits = predicted == work.labels.cpu().numpy()
     correct, n = int(hits.sum()), len(hits)
     return {"accuracy": correct / n, "ci": share_interval(correct, n), "n": n}
 

@@ -1,31 +1,28 @@
-"""From an opened encoder and a dataset file to a heatmap result and its picture, the only place that scales maps."""
+"""From an opened encoder and a dataset file to a heatmap result and its picture."""
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from probekit.data.show import COLOURS
 from probekit.data.split import check_channels, check_divisible, shrunk
 from probekit.data.truth import Truth, read_truth
 from probekit.h5 import DatasetInfo, Split, read_split
-from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Classifier, Context, Questions, Row, Subject
+from probekit.heatmaps.draw import draw_gallery
 from probekit.heatmaps.maps.gradcam_ssl import project
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.targets import fill, make_targets
 from probekit.models.extract import extract
-from probekit.output.pictures import Mosaic, encoder_name
 from probekit.probes.measure import said_of_random
 from probekit.probes.protocol import Part, fit_label
 from probekit.restore.draw import draw_run
@@ -38,11 +35,7 @@ NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the
 FEW = 64  # of these for networks whose maps are only compared with each other
 PROTOCOL = "tuned"  # of the linear probe that maps explain
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
-PER_CLASS = 2  # rows of a class
-MAX_CLASSES = 6
-CELL, NAMES = 1.15, 1.1  # inches: a cell, the names of classes
-SIGNED, UNSIGNED = "RdBu_r", "magma"
-OUTLINE = "#00c040"
+FEW_CELLS = 4  # a side: with fewer a map hardly says where
 
 
 class Subjects:
@@ -115,9 +108,12 @@ def heatmap_run(
     for line in known:
         console.print(line)
     with run.locked("heatmap"):  # two at once would write one result
-        work, settings = _prepare(opened, info, asked, seed, console)
-        found, rows = evaluate(work, asked.maps, lambda line: console.print(f"  {line} ..."))
+        work, settings = prepare(opened, info, asked, seed, console)
+        found, rows, predicted = evaluate(work, asked.maps, lambda line: console.print(f"  {line} ..."))
         opened.refuse_replaced(info)
+        if coarse := coarse_maps(rows, run.argument):
+            settings["notes"].append(coarse)
+            console.print(f"warning: {coarse}")
         explained = f", target {settings['target']}" if settings["target"] else ""
         result = {
             "schema": asked.schema(),
@@ -130,13 +126,13 @@ def heatmap_run(
             "how": f"Maps of {settings['n']} images of the split {settings['split']}{explained}.",
             "options": asked.options,
             "seed": seed,
-            "command": _command(opened, asked, data, seed),
+            "command": command(opened, asked, data, seed),
             "fill": asked.fill,
             "black_ground": bool(np.median(work.truth.split.images) == 0),
             **found,
         }
         result["seconds"] = round(time.monotonic() - started, 2)
-        figures = {"gallery": draw_gallery(result, work.truth, rows)}
+        figures = {"gallery": draw_gallery(result, work.truth, rows, predicted)}
         written = write_result(run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
         if opened.decodes:  # the ConRec paper's Figure 3
             written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
@@ -144,14 +140,24 @@ def heatmap_run(
     return result
 
 
-def _command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int) -> str:
-    """What to type to get the same result."""
-    words = ["probekit", "heatmap", opened.run.argument, *(["--data", str(data)] if data else []), *asked.words]
+def coarse_maps(rows: Sequence[Row], run: str) -> str:
+    """What to say of maps with fewer cells than `FEW_CELLS` a side, and what to type; "" where none has."""
+    coarse = {row.name: row.maps.shape[1:] for row in rows if min(row.maps.shape[1:]) < FEW_CELLS}
+    if not coarse:
+        return ""
+    names, (high, wide) = ", ".join(coarse), next(iter(coarse.values()))
+    again = shlex.join(["probekit", "heatmap", run, "--maps", "occlusion,input-gradient"])
+    return f"{names}: {high} x {wide} cells are too few to say where; for maps that have more type: {again}"
+
+
+def command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int, *more: str) -> str:
+    """What to type to get the same result; `more` stands behind the options of the maps."""
+    words = ["probekit", "heatmap", opened.run.argument, *(["--data", str(data)] if data else []), *asked.words, *more]
     words += ["--seed", str(seed)] if seed else []
     return shlex.join([*words, *(["--checkpoint", str(opened.weights)] if opened.weights != LAST else [])])
 
 
-def _prepare(
+def prepare(
     opened: OpenedRun, info: DatasetInfo, asked: Heatmap, seed: int, console: Console
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Everything that `evaluate` needs, on the device, and what the result says about it."""
@@ -244,81 +250,3 @@ def _ask(subject: Subject, questions: Questions, labels: Tensor | None, target: 
     if target == "margin":
         pooled = torch.from_numpy(extract(subject.encoder, questions.images)).to(questions.images.device)
     return replace(questions, targets=make_targets(target, subject.classifier, labels, pooled, others))
-
-
-def draw_gallery(result: Mapping[str, Any], truth: Truth, rows: Sequence[Row]) -> Figure:
-    """A grid: image, evidence, and each map of the trained encoder, two images a class.
-
-    Blue is below zero, red above, each map scaled by its own largest absolute value, which stands below it; maps
-    without a sign from black to yellow, from 0. Green outlines: the evidence of the map's factor, or of all.
-    """
-    rows = [row for row in rows if not row.name.startswith("-")]  # colours show both signs
-    shown = _choose(truth)
-    evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
-    columns = 1 + bool(evidence) + len(rows)
-    key = "orange, blue: evidence; green: its outline; " if evidence else ""
-    key += "maps red above zero, blue below, or from black up; each by its own scale, printed under it"
-    text = f"{encoder_name(result)} on {result['data']}: where it looks\n{key}"
-    mosaic = Mosaic(len(shown), columns, cell=CELL, title=text, head=0.35, left=NAMES, below=0.14 * CELL)
-    titles = ["image", *(["evidence"] if evidence else []), *(f"{r.name}\n{r.target}".strip() for r in rows)]
-    for column, title in enumerate(titles):
-        mosaic.write(column + 0.5, 0, title, size=7)
-    size = truth.split.images.shape[1:3]
-    for line, (i, name) in enumerate(shown):
-        mosaic.write(0, line + 0.45, name, size=7, ha="right", va="center")
-        for column in range(1 + bool(evidence)):
-            image = truth.split.images[i]
-            mosaic.show(line, column, image, size, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        if evidence:
-            _tint(mosaic, line, [mask[i] for mask in evidence.values()])
-        for column, row in enumerate(rows, 1 + bool(evidence)):
-            asked = [mask[i] for name, mask in evidence.items() if row.target in ("", name.removeprefix(EVIDENCE))]
-            _show_map(mosaic, line, column, row.maps[i], row.signed, asked, size)
-    return mosaic.figure
-
-
-def _choose(truth: Truth) -> list[tuple[int, str]]:
-    """The first images of each class, with the class's name on the first."""
-    labels = truth.split.labels
-    if labels is None:
-        return [(i, "") for i in range(min(len(truth.split.images), PER_CLASS * MAX_CLASSES))]
-    chosen = []
-    for k in np.unique(labels)[:MAX_CLASSES]:
-        for place, i in enumerate(np.flatnonzero(labels == k)[:PER_CLASS]):
-            chosen.append((int(i), truth.info.classes[k].replace(", ", "\n") if place == 0 else ""))
-    return chosen
-
-
-def _tint(mosaic: Mosaic, line: int, masks: Sequence[NDArray[np.bool_]]) -> None:
-    """Each mask in a colour of its own, over the second picture of a line."""
-    for mask, colour in zip(masks, COLOURS, strict=False):
-        layer = np.zeros((*mask.shape, 4))
-        layer[mask] = (*(value / 255 for value in colour), 1)
-        mosaic.show(line, 1, layer, mask.shape, interpolation="nearest")
-
-
-def _show_map(
-    mosaic: Mosaic,
-    line: int,
-    column: int,
-    values: NDArray[np.float32],
-    signed: bool,
-    masks: Sequence[NDArray[np.bool_]],
-    size: tuple[int, int],
-) -> None:
-    most = float(np.abs(values).max()) or 1.0
-    low, colours = (-most, SIGNED) if signed else (0.0, UNSIGNED)
-    mosaic.show(line, column, values, size, cmap=colours, vmin=low, vmax=most, interpolation="bilinear")
-    left, right, bottom, top = mosaic.extent(line, column, size)
-    for mask in masks:
-        if mask.any() and not mask.all():
-            x = left + (np.arange(size[1]) + 0.5) * (right - left) / size[1]
-            y = top + (np.arange(size[0]) + 0.5) * (bottom - top) / size[0]
-            mosaic.axes.contour(x, y, mask, levels=[0.5], colors=OUTLINE, linewidths=0.6)
-    scale = f"{'±' if signed else '0 to '}{_number(most)}"
-    mosaic.write(column + 0.5, mosaic.below(line), scale, size=6, va="top")
-
-
-def _number(value: float) -> str:
-    """Two digits, and an exponent only for the very large and the very small."""
-    return f"{value:.0f}" if 10 <= value < 1e5 else f"{value:.2g}"

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.config import Number, Positive, Several
+from probekit.config import Number, Portion, Positive, Several
 from probekit.methods.base import Method, Step
 from probekit.methods.losses import nt_xent
 from probekit.models.encoder import Encoder
@@ -40,6 +40,7 @@ class ConRec(Method):
         alpha: Weight of the reconstruction loss; 0 leaves it and the decoder out. 100 belongs to an NT-Xent that sums
             the means of the two views, as here and in the authors' code; with one mean over all anchors it is 50.
         temperature: tau of NT-Xent.
+        decoder_width: Channels of the decoder's levels, as a share of the encoder's.
     """
 
     about = "contrastive and reconstruction loss, attention pooling"
@@ -57,6 +58,7 @@ class ConRec(Method):
         alpha: Number,
         temperature: Positive = 0.5,  # paper, section 2.4
         projection_dim: Several = 128,  # authors' code
+        decoder_width: Portion = 1.0,  # authors' code
     ) -> None:
         super().__init__(encoder)
         if contrastive + alpha == 0:
@@ -73,7 +75,7 @@ class ConRec(Method):
         self.decoder = None
         if alpha:
             self.decoder = UNetDecoder(
-                channels=encoder.spec["channels"], widths=encoder.widths, strides=encoder.strides
+                channels=encoder.spec["channels"], widths=encoder.widths, strides=encoder.strides, width=decoder_width
             )
 
     def step(self, views: Views) -> Step:

@@ -61,7 +61,8 @@ class Config(dict[str, Any]):
 
     def activation(self, name: str, default: str) -> str:
         """Timm's name of an activation."""
-        return ACTIVATIONS[self._checked(name, default, ACTIVATIONS.__contains__, f"one of {', '.join(ACTIVATIONS)}")]
+        said = f"one of {', '.join(ACTIVATIONS)}"
+        return ACTIVATIONS[self._checked(name, default, lambda x: isinstance(x, str) and x in ACTIVATIONS, said)]
 
     def refuse(self, name: str, default: Any, wanted: Any) -> None:
         """Refuses what no model of timm has."""
@@ -243,9 +244,9 @@ def network_of(config: Config) -> Network:
         given = config.get("model_args")
         return Network(name, given if isinstance(given, dict) else {})
     kind = config.get("model_type")
-    if kind not in TYPES:
+    if not isinstance(kind, str) or kind not in TYPES:
         raise ValueError(
             f"expected model_type one of {', '.join(TYPES)} in {config.where}, found {kind!r}; "
             "for another network type: --encoder py:MODULE:FUNCTION"
         )
-    return TYPES[str(kind)](config)
+    return TYPES[kind](config)

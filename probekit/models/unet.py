@@ -82,13 +82,14 @@ class UNetEncoder(nn.Module):
 class UNetDecoder(nn.Module):
     """The expanding path: skips, nearest upsampling, concatenation. Stages -> image `[B, C, H, W]` in [0, 1].
 
-    Each skip is a 1x1 convolution block of its level's width; there is no transposed convolution (authors' code).
+    Each skip is a 1x1 convolution block as wide as its level; there is no transposed convolution (authors' code).
     Stages may be those of any encoder that halves: of those at one stride the last is taken, and from the first stride
     to the image's pixels it goes on without skips. A ValueError if the strides are no powers of 2 each twice the one
-    before. `widths`: channels of the encoder's stages, finest first; `strides`: pixels a cell of each of them.
+    before. `widths`: channels of the encoder's stages, finest first; `strides`: pixels a cell of each of them; `width`:
+    channels of the decoder's levels, as a share of the encoder's; at least one.
     """
 
-    def __init__(self, *, channels: int, widths: Sequence[int], strides: Sequence[int]) -> None:
+    def __init__(self, *, channels: int, widths: Sequence[int], strides: Sequence[int], width: float = 1.0) -> None:
         super().__init__()
         by_stride = {stride: number for number, stride in enumerate(strides)}
         finest = min(by_stride)
@@ -101,11 +102,12 @@ class UNetDecoder(nn.Module):
             )
         self.taken = list(by_stride.values())
         widths = [widths[number] for number in self.taken]
-        self.skips = nn.ModuleList(ConvBlock(w, w, kernel=1) for w in widths[:-1])
-        self.levels = nn.ModuleList(level(high + low, low) for low, high in pairwise(widths))
-        self.last_levels = nn.ModuleList(level(widths[0], widths[0]) for _ in range(halvings))
+        own = [max(1, round(width * w)) for w in widths[:-1]] + [widths[-1]]
+        self.skips = nn.ModuleList(ConvBlock(w, o, kernel=1) for w, o in zip(widths[:-1], own[:-1], strict=True))
+        self.levels = nn.ModuleList(level(high + low, low) for low, high in pairwise(own))
+        self.last_levels = nn.ModuleList(level(own[0], own[0]) for _ in range(halvings))
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
-        self.to_image = nn.Conv2d(widths[0], channels, 1)
+        self.to_image = nn.Conv2d(own[0], channels, 1)
         initialise_convolutions(self)
 
     def forward(self, stages: list[Tensor]) -> Tensor:

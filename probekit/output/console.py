@@ -15,6 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 from typer.exceptions import TyperException
 
+from probekit.installed import NO_OPENCV
 from probekit.run import to_json
 from probekit.visible import visible
 
@@ -76,6 +77,11 @@ def run_app(app: Callable[..., Any]) -> None:
     except TyperException as error:
         print(f"error: {visible(_misunderstood(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if tracebacks or error.name != "cv2":
+            raise
+        print(f"error: {NO_OPENCV}", file=sys.stderr)
+        sys.exit(1)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         # torch raises plain RuntimeErrors when memory runs out, and explains its allocator at length.
         out_of_memory = isinstance(error, RuntimeError) and "memory" in str(error)
@@ -152,11 +158,12 @@ def print_json(content: dict[str, Any]) -> None:
 
 @contextmanager
 def stop_on_signals(*, passed_on: bool = False) -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the current step; a second Ctrl-C or SIGTERM stops at once.
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the current step; a second Ctrl-C stops at once.
 
-    A second SIGHUP says nothing new: each line to a terminal that has gone tells of it again, also afterwards. What is
-    ignored stays ignored: `nohup` means that a terminal may go. `passed_on`: by torchrun, which may pass on what a
-    cluster has sent to all already, and kills what does not stop: a second one says nothing new, whichever it is.
+    A second SIGHUP says nothing new: each line to a terminal that has gone tells of it again, also afterwards. Nor does
+    a second SIGTERM: Slurm may send it to every process of a job, of which one passes it on. What is ignored stays
+    ignored: `nohup` means that a terminal may go. `passed_on`: by torchrun, which may pass on what has been sent to all
+    already, and kills what does not stop: then a second Ctrl-C says nothing new either.
     """
     stopped: list[int] = []
     asking = (signal.SIGINT, signal.SIGTERM, HANGUP)
@@ -164,9 +171,8 @@ def stop_on_signals(*, passed_on: bool = False) -> Iterator[list[int]]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
-        for name in () if passed_on else (signal.SIGINT, signal.SIGTERM):
-            if name in kept:
-                signal.signal(name, kept[name])
+        if signal.SIGINT in kept and not passed_on:
+            signal.signal(signal.SIGINT, kept[signal.SIGINT])
 
     for name in kept:
         signal.signal(name, ask)

@@ -6,8 +6,13 @@ from shlex import quote
 from typing import Any
 
 from probekit.config import SIDE
-from probekit.h5 import DatasetInfo
+from probekit.h5 import DatasetInfo, Shard
 from probekit.run import Run
+
+
+def after_shard(out: Path, shard: Shard) -> str:
+    """What to type once a shard is written, in the folder `out`."""
+    return f"shard {shard}; next, when all are there: probekit show {quote(str(out))} --verify"
 
 
 def after_data(info: DatasetInfo) -> str:

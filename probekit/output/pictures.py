@@ -1,46 +1,103 @@
-"""PNG files, never over a file that probekit did not draw; and a grid of pictures on one axes."""
+"""Files of pictures: PNG, SVG and PDF, never over one that probekit did not draw."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from textwrap import wrap
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike, NDArray
+from matplotlib.text import Text
+from numpy.typing import NDArray
 
 from probekit.files import replaced
+from probekit.output import formats
+from probekit.output.style import CARDS, DPI, LETTERS, LIGHT, PALETTE, STYLE, TEXT
 
 SOFTWARE = "probekit"
-MARK = b"tEXtSoftware\0" + SOFTWARE.encode()  # PNG specification, 11.3.3.2: among the first chunks
-HEAD = 4096  # bytes of a file in which it stands
-GAP = 0.04  # of a cell, on each side of a picture
-LINE, LETTERS = 0.16, 14  # a line of text of font size 8: inches, and how many letters an inch holds
-LEAST = 4.4  # inches of width: room for a title
-Extent = tuple[float, float, float, float]  # left, right, bottom, top, as matplotlib has them
-RIGHT, WRONG = "#1b9e77", "#d62728"
-HEADS = ("query", "1st", "2nd", "3rd", "18th", "19th", "20th")
+MARKS = {  # what stands in a file of ours
+    "png": b"tEXtSoftware\0" + SOFTWARE.encode(),  # PNG specification, 11.3.3.2: among the first chunks
+    "svg": f"<dc:title>{SOFTWARE}</dc:title>".encode(),  # the creator, in Dublin Core
+    "pdf": f"/Creator ({SOFTWARE})".encode(),  # of the document information, at the end
+}
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": SOFTWARE},
+    "svg": {"Creator": SOFTWARE, "Date": None},
+    "pdf": {"Creator": SOFTWARE, "Producer": None, "CreationDate": None},
+}
+HEAD = 4096  # bytes of a file in which a mark stands that is at its beginning
 
 
-def save_png(figure: Figure, out: Path, *, dpi: int) -> Path:
-    """Draws a figure to a PNG file, whole or not at all; its folder is made. Refuses as `check_png`."""
-    check_png(out)
+def save(figure: Figure, out: Path) -> Path:
+    """Draws a figure to `out`, and beside it in the formats of --format; each file is whole or not there.
+
+    Its folder is made. Refuses as `check_picture`. Returns `out`.
+    """
+    check_picture(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    with replaced(out) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": SOFTWARE})
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": out.stem}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box
+        for path in files_of(out):
+            kind = path.suffix.lower()[1:]
+            with replaced(path) as temporary:
+                figure.savefig(temporary, format=kind, dpi=DPI, metadata=METADATA[kind])
     return out
 
 
+def save_both(figure: Figure, out: Path) -> Path:
+    """As `save`, and beside it a PNG for dark pages; the figure is dark afterwards."""
+    save(figure, out)
+    darken(figure)
+    FigureCanvasAgg(figure)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings(), replaced(formats.dark_of(out)) as temporary:
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(temporary, format="png", dpi=DPI, facecolor=CARDS[1], metadata=METADATA["png"])
+    return out
+
+
+def darken(figure: Figure) -> None:
+    """Turns text, lines and frames in colours of `PALETTE` into those of a dark page; images stay as they are."""
+    dark = {to_rgba(light): shade for light, shade in PALETTE.values()}
+    for text in figure.findobj(Text):
+        text.set_color(dark.get(to_rgba(text.get_color()), text.get_color()))
+    for line in figure.findobj(Line2D):
+        line.set_color(dark.get(to_rgba(line.get_color()), line.get_color()))
+    for patch in figure.findobj(Rectangle):
+        patch.set_edgecolor(dark.get(to_rgba(patch.get_edgecolor()), patch.get_edgecolor()))
+
+
+def files_of(out: Path) -> list[Path]:
+    """A picture's own file, then those of the formats that were asked for beside it."""
+    return list(dict.fromkeys([out, *(out.with_suffix(f".{kind}") for kind in formats.chosen)]))
+
+
+def names_of(out: Path) -> str:
+    """The names of these files, for a line that says what was written."""
+    return " and ".join(map(str, files_of(out)))
+
+
 def pixels(figure: Figure, *, dpi: int) -> NDArray[np.uint8]:
-    """What `save_png` would draw, uint8 `[H, W, 3]`."""
+    """What a PNG file of the figure would hold, uint8 `[H, W, 3]`."""
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def entitle(figure: Figure, title: str) -> None:
+    """Writes a title over a figure, from the left, on as many lines as it takes."""
+    room = round(0.85 * LETTERS * figure.get_size_inches()[0])  # letters in bold are wider
+    lines = wrap(title, room, break_on_hyphens=False)
+    about: dict[str, Any] = {"fontsize": TEXT, "color": LIGHT["ink"], "weight": "bold", "parse_math": False}
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", **about)
 
 
 def encoder_name(result: Mapping[str, Any]) -> str:
@@ -48,86 +105,28 @@ def encoder_name(result: Mapping[str, Any]) -> str:
     return str(result["run"]) + ("" if result["checkpoint"] == "last" else f", {result['checkpoint']}")
 
 
-def check_png(out: Path) -> None:
-    """Refuses what does not end in .png, or is a file that probekit did not draw: its own can be drawn again."""
-    if out.suffix.lower() != ".png":
+def check_picture(out: Path) -> None:
+    """Refuses another ending than those of `FORMATS`, and files that probekit did not draw: its own are drawn again."""
+    if out.suffix.lower()[1:] not in formats.FORMATS:
         named = out.with_suffix(".png") if out.name else "picture.png"
-        raise ValueError(f"expected a picture NAME.png, found {out}; type --out {quote(str(named))}")
-    if (out.exists() or out.is_symlink()) and not marked(out, MARK):
-        raise ValueError(f"{out} exists and is no picture that probekit drew; move it away or choose another --out")
+        raise ValueError(
+            f"expected a picture NAME.png, NAME.svg or NAME.pdf, found {out}; type --out {quote(str(named))}"
+        )
+    for path in files_of(out):
+        if (path.exists() or path.is_symlink()) and not _drawn(path):
+            raise ValueError(
+                f"{path} exists and is no picture that probekit drew; move it away or choose another --out"
+            )
 
 
-def marked(path: Path, mark: bytes) -> bool:
-    """Whether it is a file of ours: these bytes stand at its head."""
+def _drawn(path: Path) -> bool:
+    kind = path.suffix.lower()[1:]
+    return marked(path, MARKS[kind], HEAD if kind != "pdf" else None)
+
+
+def marked(path: Path, mark: bytes, head: int | None = HEAD) -> bool:
+    """Whether it is a file of ours: these bytes stand in its first `head`, None all."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return mark in file.read(HEAD)
-
-
-class Mosaic:
-    """A figure of rows x columns cells: cell (i, j) covers x in [j, j + 1] and y in [i, i + 1], from the top left."""
-
-    def __init__(
-        self, rows: int, columns: float, *, cell: float, title: str, head: float, left: float = 0.1, below: float = 0.0
-    ) -> None:
-        needed = left + cell * columns + 0.1
-        width = max(LEAST, needed)
-        left += (width - needed) / 2  # a narrow one in the middle under its title
-        lines = [part for line in title.splitlines() for part in wrap(line, round(LETTERS * width))]
-        above = LINE * len(lines) + 0.1
-        height = above + head + (cell + below) * rows + 0.1
-        self.figure = Figure(figsize=(width, height))
-        self._picture = cell / (cell + below)  # of a row, that is the picture's
-        self.axes = self.figure.add_axes(
-            (left / width, 0.1 / height, cell * columns / width, (cell + below) * rows / height),
-            xlim=(0, columns),
-            ylim=(rows, 0),
-        )
-        self.axes.set_axis_off()
-        self.axes.autoscale(enable=False)
-        self.figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), ha="center", va="top", fontsize=8, parse_math=False)
-
-    def extent(self, row: int, column: int, size: tuple[int, int]) -> Extent:
-        """Where a picture of (height, width) pixels lies in a cell, as large as fits."""
-        scale = (1 - 2 * GAP) / max(size)
-        y, x = row + self._picture / 2, column + 0.5
-        high, wide = size[0] * scale * self._picture / 2, size[1] * scale / 2
-        return x - wide, x + wide, y + high, y - high
-
-    def show(self, row: int, column: int, values: ArrayLike, size: tuple[int, int], **style: Any) -> None:
-        """Draws an array over the place of a picture of `size`; `style` is that of `imshow`."""
-        self.axes.imshow(values, extent=self.extent(row, column, size), aspect="auto", **style)
-
-    def frame(self, row: int, column: int, size: tuple[int, int], colour: str, width: float) -> None:
-        """Draws a line around a picture."""
-        left, right, bottom, top = self.extent(row, column, size)
-        self.axes.add_patch(
-            Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width)
-        )
-
-    def write(self, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
-        """A text at cells' coordinates, above the point and in the middle unless `style` says otherwise."""
-        self.axes.text(x, y, text, fontsize=size, parse_math=False, **{"ha": "center", "va": "bottom"} | style)
-
-    def below(self, row: int) -> float:
-        """Where the text under a row's pictures begins."""
-        return row + self._picture
-
-
-def draw_gallery(rows: Sequence[tuple[NDArray[np.uint8], Sequence[bool]]]) -> Figure:
-    """One row for each query: itself, its 3 nearest, and the 3 least similar of its 20 nearest.
-
-    `rows`: images uint8 `[n, H, W]` or `[n, H, W, 3]`, the query first; whether each of the others has its class.
-    """
-    most = max(len(images) for images, _ in rows)
-    mosaic = Mosaic(len(rows), most, cell=1.2, title="green: of the query's class", head=0.25)
-    for j, head in zip(range(most), HEADS, strict=False):
-        mosaic.write(j + 0.5, 0, head, size=8)
-    for i, (images, hits) in enumerate(rows):
-        for j, image in enumerate(images):
-            size = image.shape[:2]
-            mosaic.show(i, j, image, size, cmap="gray", vmin=0, vmax=255)
-            if j > 0:
-                mosaic.frame(i, j, size, RIGHT if hits[j - 1] else WRONG, 3)
-    return mosaic.figure
+        return mark in file.read(head)

@@ -78,6 +78,11 @@ class Frozen:
                 rows: NDArray[Any] = read_all(
                     self.opened.encoder, self.opened.take(own[first : first + step]), divided
                 ).numpy()
+                if rows.shape[1:] != self.shape:
+                    raise ValueError(
+                        f"expected {self.shape[0]} tokens of each image, found {rows.shape[1]} in {split}: "
+                        "its images are of another size; make one dataset file of images of one size"
+                    )
                 if not np.isfinite(rows).all():
                     raise ValueError(
                         f"expected finite tokens of {self.opened.name} in {split}, found nan or inf; "

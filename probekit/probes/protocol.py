@@ -69,7 +69,8 @@ def probe(
     One of `classes` may be absent from train or test. `val` chooses C in place of a part of train that the seed draws;
     nothing is fitted on it at the end. Gives what `measurements.linear.LinearRow` has, with labels and predicted, `[n]`
     class numbers of the test images in the file's order; note says why a number is None or C was not chosen, else "";
-    and n_iter, protocol, solver; of each factor n, C and note, too. A ValueError if shapes, labels or features are not
+    and n_iter, protocol, solver; of each factor n, C and note, and right, `[n]`, which test
+    images it gets right, empty where nothing was fitted. A ValueError if shapes, labels or features are not
     as described, or train holds one class only.
     """
     if protocol not in PROTOCOLS:
@@ -95,7 +96,10 @@ def probe(
         "solver": SOLVER,
         "n_train": len(train.y),
         "dim": train.x.shape[1],
-        "factors": {f: {key: kept[key] for key in BRIEF} for f, (kept, _) in zip(train.factors, others, strict=True)},
+        "factors": {
+            name: {**{key: kept[key] for key in BRIEF}, "right": (guess == targets[name].test[: len(guess)]).tolist()}
+            for name, (kept, guess) in zip(train.factors, others, strict=True)
+        },
         "labels": test.y.tolist(),
         "predicted": predicted.tolist(),
     }

@@ -120,3 +120,20 @@ def against_baselines(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         row["name"]: verdict(hits - int(other.sum()), p)
         for row, other, p in zip(asked, rights, holm(found), strict=True)
     }
+
+
+def factors_beside(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:
+    """What can be said of each class factor that both rows read, on the same test images: `VERDICTS` by factor.
+
+    By McNemar's exact test, Holm over the factors; those without `right` are left out.
+    """
+    mine, theirs = (
+        {name: np.array(kept["right"]) for name, kept in row.get("factors", {}).items() if kept.get("right")}
+        for row in (first, other)
+    )
+    names = [name for name in mine if name in theirs and first.get("labels") == other.get("labels")]
+    found = [mcnemar(mine[name], theirs[name])["p"] for name in names]
+    return {
+        name: verdict(int(mine[name].sum()) - int(theirs[name].sum()), p)
+        for name, p in zip(names, holm(found), strict=True)
+    }

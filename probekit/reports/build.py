@@ -103,8 +103,9 @@ def _section(run: Run, reader: Measurement, result: Result, key: str, number: in
 
 
 def _shown(run: Run, reader: Measurement, result: Result, key: str) -> list[doc.Block]:
-    """Its charts and tables; after the first table the others are folded."""
+    """Its charts and tables, pictures of images first; after the first table the others are folded."""
     shown: list[doc.Table | doc.Chart] = [*reader.tables(result), *reader.charts(result)]
+    shown.sort(key=lambda block: not (isinstance(block, doc.Chart) and block.photographs))
     if reader.leads:
         shown.sort(key=lambda block: isinstance(block, doc.Table))
     first = next((block for block in shown if isinstance(block, doc.Table)), None)

@@ -10,6 +10,7 @@ from probekit.checked import checked
 from probekit.files import read_json, sha256
 from probekit.h5 import DatasetInfo, read_info
 from probekit.measurement import MOST, read_result
+from probekit.output.formats import is_dark
 from probekit.probes import PROTOCOLS
 from probekit.registry import MEASUREMENTS
 from probekit.reports import SCHEMA
@@ -87,7 +88,7 @@ def _run(name: str, run: Run) -> dict[str, Any]:
         "data": _data(content["dataset"], left_out),
         "metrics": _metrics(run, left_out),
         "results": _results(run, content, left_out),
-        "pictures": [str(path) for path in sorted(run.figures.glob(VIEWS)) if path.is_file()],
+        "pictures": [str(path) for path in sorted(run.figures.glob(VIEWS)) if path.is_file() and not is_dark(path)],
         "left_out": left_out,
     }
 

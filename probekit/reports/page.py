@@ -19,9 +19,11 @@ from rich.console import Console
 from probekit.data.locate import run_or_newest
 from probekit.files import size_of, write_text
 from probekit.h5 import read_info
-from probekit.output.charts import PALETTE, to_svg
 from probekit.output.document import Block, Chart, Document, Note, Picture, Table, command
+from probekit.output.formats import dark_of, is_dark
 from probekit.output.pictures import marked
+from probekit.output.style import DPI, PALETTE
+from probekit.output.svg import PIXELS, to_svg
 from probekit.output.terminal import show_blocks
 from probekit.registry import nearest
 from probekit.reports import SCHEMA
@@ -201,8 +203,13 @@ def html(document: Document) -> str:
             if size + more > LIMIT:
                 left_out.append(f"{picture.path}: the page would be larger than 5 MB; the picture stands there")
             else:
-                shown[picture.key] = _image(picture)
+                shown[picture.key] = _image(picture, picture.path)
                 size += more
+                dark = dark_of(picture.path)
+                more = FRAME + BASE64 * size_of(dark) if dark.is_file() else LIMIT
+                if size + more <= LIMIT:
+                    shown[picture.key] += _image(picture, dark)
+                    size += more
         except Exception:  # whatever the bytes make of the reader
             left_out.append(f"{picture.path}: no PNG picture that can be read")
     return _page(document, shown, left_out)
@@ -242,9 +249,12 @@ def _environment(**more: Any) -> Environment:
     return found
 
 
-def _image(picture: Picture) -> Markup:
-    """An `img` that holds the file as it is; raises one of many errors if it is no whole PNG file."""
-    content = picture.path.read_bytes()
+def _image(picture: Picture, path: Path) -> Markup:
+    """An `img` that holds the file as it is; raises one of many errors if it is no whole PNG file.
+
+    As wide as it is on paper, in inches of the page's figures.
+    """
+    content = path.read_bytes()
     with (
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),  # for who looks at the page
         Image.open(io.BytesIO(content), formats=["PNG"]) as image,
@@ -252,8 +262,9 @@ def _image(picture: Picture) -> Markup:
         width, height = image.size
         image.verify()
     data = base64.b64encode(content).decode()
-    tag = Markup('<img src="data:image/png;base64,{}" width="{}" height="{}" alt="{}">')
-    return tag.format(data, width, height, picture.title)
+    wide, high = (max(1, round(side * PIXELS / DPI)) for side in (width, height))
+    tag = Markup('<img class="{}" src="data:image/png;base64,{}" width="{}" height="{}" alt="{}">')
+    return tag.format("dark" if is_dark(path) else "light", data, wide, high, picture.title)
 
 
 def markdown(document: Document) -> str:

@@ -1,10 +1,13 @@
 """Draws what a method is given, input and target, and what a run predicts, as in Figure 3 of the ConRec paper."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from probekit.branches.base import branches_of
@@ -12,22 +15,32 @@ from probekit.config import SIDE
 from probekit.data.split import CPU, check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info
 from probekit.models.extract import read_all
-from probekit.output.pictures import Mosaic, save_png
+from probekit.output.mosaic import Mosaic
+from probekit.output.pictures import save, save_both
+from probekit.output.style import OUTLINES, PLAIN
 from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.views.crops import Placement
-from probekit.views.recipes import RECIPES, make_views
+from probekit.views.recipes import Recipe, Views, make_views, recipe_named, recipe_of
 from probekit.weights import LAST
 
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
 
 ROWS = 4  # samples in the picture
-FRAME = "0.8"  # grey level
-CELL_INCHES = 1.1
+FRAMES = list(OUTLINES.values())  # of crops, and of the views that they became; the last one of all small crops
 
 Predict = Callable[[Tensor], Tensor]
 Column = tuple[str, Tensor]  # label, views [n, C, H, W]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns that belong together, and the colours of their frames; none is a hair line."""
+
+    name: str
+    columns: Sequence[Column]
+    colours: Sequence[str]
 
 
 def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, seed: int) -> Path:
@@ -35,9 +48,9 @@ def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, s
     recipe = _recipe(name)
     split = _split(path, split)
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
-    picture = out or path.with_name(f"{path.stem}-views-{name}.png")
-    title = f"{path.stem}, {split}: what {name} is given"
-    return draw_views(images, recipe=recipe, seed=seed, title=title, out=picture, predict=None)
+    picture = out or path.with_name(f"{read_info(path).name}-views-{name}.png")
+    title = f"{read_info(path).name}, {split}: what {name} is given"
+    return save(views_figure(images, recipe=recipe, seed=seed, title=title, predict=None), picture)
 
 
 def draw_run(
@@ -65,8 +78,8 @@ def draw_run(
     size = shrunk(images, config.views.max_size)
     check_divisible(size, method.encoder.stride)
     decodes = opened.decodes
-    recipe = config.views.recipe if views is None else _recipe(views)
-    stem = f"views-{path.stem}{'' if opened.weights == LAST else f'-{opened.weights}'}"
+    recipe = recipe_of(config.views) if views is None else _recipe(views)
+    stem = f"views-{read_info(path).name}{'' if opened.weights == LAST else f'-{opened.weights}'}"
     stem += "" if views is None else f"-{views}"
     given = f"what {views or config.method} is given{' and predicts' * decodes}"
 
@@ -77,18 +90,17 @@ def draw_run(
 
     whole = (images.shape[-2], images.shape[-1])
     places = (b.place(lambda read: read_all(method.encoder, images, read), whole) for b in branches_of(method))
-    picture = draw_views(
+    figure = views_figure(
         images,
         recipe=recipe,
         seed=seed,
-        title=f"{run.name}, {opened.after}, on {path.stem}, {split}: {given}",
-        out=out or run.figures / f"{stem}.png",
+        title=f"{run.name}, {opened.after}, on {read_info(path).name}, {split}: {given}",
         predict=predicted if decodes else None,
         size=size,
         stride=method.encoder.stride,
         placement=next((place for place in places if place is not None), None),
     )
-    return picture, decodes
+    return save(figure, out) if out else save_both(figure, run.figures / f"{stem}.png"), decodes
 
 
 def _split(path: Path, asked: str | None) -> str:
@@ -99,41 +111,14 @@ def _split(path: Path, asked: str | None) -> str:
     return asked or info.first.name
 
 
-def _recipe(method: str) -> str:
-    recipe: str = get(METHODS, "method", method).recipe
-    return recipe
-
-
-def draw_views(
-    images: Tensor,
-    *,
-    recipe: str,
-    seed: int,
-    title: str,
-    out: Path,
-    predict: Predict | None,
-    size: tuple[int, int] | None = None,
-    stride: int = SIDE,
-    placement: Placement | None = None,
-) -> Path:
-    """Draws `views_figure` to a PNG file; see `picture.save_png`."""
-    figure = views_figure(
-        images,
-        recipe=recipe,
-        seed=seed,
-        title=title,
-        predict=predict,
-        size=size,
-        stride=stride,
-        placement=placement,
-    )
-    return save_png(figure, out, dpi=150)
+def _recipe(method: str) -> Recipe:
+    return recipe_named(get(METHODS, "method", method).recipe)
 
 
 def views_figure(
     images: Tensor,
     *,
-    recipe: str,
+    recipe: str | Recipe,
     seed: int,
     title: str,
     predict: Predict | None,
@@ -141,14 +126,15 @@ def views_figure(
     stride: int = SIDE,
     placement: Placement | None = None,
 ) -> Figure:
-    """The views of the first images, one row a sample.
+    """The first images with the boxes of their crops, and the views of these, one row an image.
 
-    A recipe with corruptions gives for each kind of corruption the columns input, target and, with `predict`,
-    prediction; the target is the same view each time. A recipe without gives the views, small crops in a group of their
-    own. A ValueError if the recipe is unknown, or the images have another type or shape.
+    A recipe with corruptions has the first view alone, its target and each kind of corruption of it, with `predict`
+    beside its prediction. A recipe without has all views, small crops in a group of their own. A ValueError if the
+    recipe is unknown, or the images have another type or shape.
 
     Args:
         images: uint8 [N, C, H, W]; the first 4 are drawn.
+        recipe: One of `views.recipes.RECIPES`, or its name.
         predict: Maps inputs float32 [n, C, H, W] to reconstructions of the same shape and device.
         size: (h, w) of the views; None is the images' own.
         stride: The encoder's, as in `make_views`.
@@ -157,29 +143,27 @@ def views_figure(
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
     views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
-    groups: list[tuple[str, list[Column]]] = []
-    if RECIPES[recipe].corrupt:
-        groups = list(_corrupted(views.targets[0], generator, predict))
+    boxes, groups = list[tuple[str, Tensor]](), list[Group]()
+    if recipe_named(recipe).corrupt:
+        boxes = [(FRAMES[0], views.boxes[0])]
+        groups = [_group("target", views, [("", views.targets[0])], FRAMES)]
+        groups += [Group(name, columns, []) for name, columns in _corrupted(views.targets[0], generator, predict)]
     else:
         kinds = {"views": views} if views.local is None else {"large": views, "small": views.local}
-        for name, kind in kinds.items():
-            height, width = kind.inputs.shape[-2:]
-            columns = [(f"view {number}", view) for number, view in enumerate(kind.inputs, start=1)]
-            groups.append((f"{name}, {height}x{width} px", columns))
+        for number, (name, kind) in enumerate(kinds.items()):
+            colours = FRAMES[:-1] if number == 0 else FRAMES[-1:]
+            columns = [(str(place), view) for place, view in enumerate(kind.inputs, start=1)]
+            groups.append(_group(name, kind, columns, colours))
+            boxes += [(colours[v % len(colours)], box) for v, box in enumerate(kind.boxes)]
     if placement is not None:
-        groups = [("region", [("", _outlined(images, placement.regions))]), *groups]
-    return _figure(groups, title)
+        boxes.append((PLAIN, placement.regions))
+        title += "\nwhite: where crops stand"
+    return _figure(images, boxes, groups, title)
 
 
-def _outlined(images: Tensor, boxes: Tensor) -> Tensor:
-    """Images uint8 `[n, C, H, W]` in [0, 1], with a frame of 2 px along a box of each inverted."""
-    pixels = images.float() / 255
-    for image, (x0, y0, x1, y1) in zip(pixels, boxes.tolist(), strict=True):
-        edge = torch.zeros(image.shape[1:], dtype=torch.bool)
-        edge[y0:y1, x0:x1] = True
-        edge[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] = False
-        image[:, edge] = 1 - image[:, edge]
-    return pixels
+def _group(name: str, views: Views, columns: list[Column], colours: Sequence[str]) -> Group:
+    height, width = views.inputs.shape[-2:]
+    return Group(f"{name}, {height}x{width} px", columns, [colours[v % len(colours)] for v in range(len(columns))])
 
 
 def _corrupted(
@@ -191,26 +175,40 @@ def _corrupted(
     for k, (name, _) in enumerate(CORRUPTIONS[channels]):
         _, *drawn = draw_corruption(n, tables, generator)
         inputs = corrupt_as(targets, (torch.full((n,), k, device=targets.device), *drawn), tables)
-        columns = [("input", inputs), ("target", targets)]
+        columns = [("input", inputs)]
         if predict is not None:
             with torch.no_grad():
                 columns.append(("prediction", predict(inputs)))
         yield name, columns
 
 
-def _figure(groups: list[tuple[str, list[Column]]], title: str) -> Figure:
-    widths = [len(columns) for _, columns in groups]
-    mosaic = Mosaic(len(groups[0][1][0][1]), sum(widths), cell=CELL_INCHES, title=title, head=0.5)
-    first = 0
-    for name, columns in groups:
-        mosaic.write(first + len(columns) / 2, -0.2, name, size=9)
-        for column, (label, views) in enumerate(columns, first):
-            mosaic.write(column + 0.5, 0, label, size=8)
-            pixels = views.float().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-            for row, image in enumerate(pixels):
-                size = image.shape[:2]
-                # One channel needs its gray scale fixed; three are shown as they are.
-                mosaic.show(row, column, image, size, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                mosaic.frame(row, column, size, FRAME, 0.8)  # an image may be white
-        first += len(columns)
+def _figure(images: Tensor, boxes: Sequence[tuple[str, Tensor]], groups: Sequence[Group], title: str) -> Figure:
+    columns = 1 + sum(len(group.columns) for group in groups)
+    mosaic = Mosaic(len(images), columns, title=title, heads=2, tail=1.3)
+    mosaic.head(0.5, "source\nand crop" + "s" * (len(boxes) > 1))
+    for row, image in enumerate(_pixels(images.float() / 255)):
+        size = (image.shape[0], image.shape[1])
+        mosaic.image(row, 0, image)
+        for colour, box in boxes:
+            mosaic.box(row, 0, size, box[row].tolist(), colour)
+    mosaic.scale_bar(len(images) - 1, 0, size)
+    first = 1
+    for group in groups:
+        several = len(group.columns) > 1
+        name = group.name if several else group.name.replace(", ", "\n")
+        mosaic.head(first + len(group.columns) / 2, name, line=several)
+        for column, (label, views) in enumerate(group.columns, first):
+            if several:
+                mosaic.head(column + 0.5, label)
+            for row, image in enumerate(_pixels(views)):
+                mosaic.image(row, column, image)
+                for colour in group.colours[column - first : column - first + 1]:
+                    mosaic.box(row, column, image.shape[:2], (0, 0, image.shape[1], image.shape[0]), colour)
+        first += len(group.columns)
     return mosaic.figure
+
+
+def _pixels(views: Tensor) -> list[NDArray[np.uint8]]:
+    """Views `[n, C, h, w]` in [0, 1] as uint8 `[h, w]` or `[h, w, 3]`."""
+    found = (255 * views.float().clamp(0, 1)).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [view[..., 0] if view.shape[2] == 1 else view for view in found]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 from probekit.h5 import DatasetInfo
 from probekit.models.encoder import save_encoder
@@ -23,6 +23,12 @@ class OpenedCopy(OpenedRun):
         self.origin = origin
         self.encoder, self.weights = origin.encoder, origin.weights  # pooled and read at its layer already
 
+    def at(self, layer: str) -> Self:
+        """As of any encoder; its random weights are read there, too."""
+        found = super().at(layer)
+        found.origin = self.origin.at(layer)
+        return found
+
     def random(self, seed: int) -> OpenedRun:
         """As of the origin, in the same folder."""
         return OpenedCopy(self.run, self.origin.random(seed), self.header)
@@ -33,7 +39,7 @@ def in_a_run(opened: Opened, info: DatasetInfo | None) -> Iterator[OpenedRun]:
     """The encoder in a run folder, imported for a dataset file or for none."""
     data = NO_DATA
     if info is not None:
-        data = {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem}
+        data = {"path": str(info.path), "hash": info.content_hash, "name": info.name}
     classes = [] if info is None else list(info.classes)
     with TemporaryDirectory(prefix="probekit-") as folder:
         model = {**opened.header["spec"], "weights": ""}

@@ -40,7 +40,10 @@ def run_export_model(
     opened = _opened(run, checkpoint)
     folder = out or run.path / f"export-{opened.weights}"
     _check_out(folder, overwrite)
-    written = write(opened, formats, folder)
+    there = [name for name in EXPORTS if name not in formats and (folder / f"model.{name}").exists()]
+    if there:  # of weights that may be others: the card speaks of one encoder
+        console.print(f"{' and '.join(f'model.{name}' for name in there)} in {folder} too: written anew with it")
+    written = write(opened, [*formats, *there], folder)
     for each in written:
         console.print(f"wrote {folder / each.name}: {each.about}")
     console.print(f"wrote {folder / FILE}, its card: the licence is yours to choose")

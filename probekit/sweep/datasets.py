@@ -13,7 +13,7 @@ from probekit.data.generate import generate
 from probekit.data.importers import OFFICIAL, Choices, Import, Options, Told
 from probekit.data.importers.base import MAX_SIZE
 from probekit.data.importers.official import MAX_GB
-from probekit.h5 import DatasetInfo, read_info
+from probekit.h5 import DatasetInfo, is_dataset, read_info
 from probekit.h5.schema import EVIDENCE
 from probekit.registry import nearest
 from probekit.settings import parse_overrides
@@ -143,7 +143,7 @@ def find(dataset: Dataset, published: Path | None, data: Path) -> Path | None:
     where the files of official sets are, too. A ValueError if it is missing, or there is no generator to stand in.
     """
     if (path := kept(dataset, data)) is not None:
-        if path.is_file():
+        if is_dataset(path):
             return path
         if dataset.official is None:
             raise ValueError(f"expected the file of dataset {dataset.name} at {path}, found none; give another as file")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from generators import GENERATORS
 from probekit.checked import Meta, checked
+from probekit.config import Count
 from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
@@ -166,10 +167,14 @@ class File:
     measure: dict[str, Any] = field(default_factory=dict)
     paper: tuple[Paper, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
+    gpus: Count = 1  # of each run
+    nodes: Count = 1  # which these are spread over evenly
 
     def __post_init__(self) -> None:
         if bool(self.rows) == bool(self.cross):
             raise ValueError(f"expected either rows or cross, found {'both' if self.rows else 'neither'}")
+        if self.gpus % self.nodes:
+            raise ValueError(f"expected gpus that nodes divides, found gpus = {self.gpus}, nodes = {self.nodes}")
         parse_overrides(self.settings)
 
 
@@ -187,6 +192,8 @@ class Sweep:
     pairs: tuple[tuple[str, str], ...]  # (a, b) whose difference is wanted, each a row or ROW@POOL
     measures: Mapping[str, Measure]  # by dataset
     curves: tuple[Curve, ...] = ()
+    gpus: int = 1  # of each run, over so many machines
+    nodes: int = 1
 
 
 def shipped() -> dict[str, str]:
@@ -236,7 +243,20 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
     for dataset in datasets:
         place = f"[measure] of {'dataset ' + dataset.name + ' of ' if dataset.measure else ''}{where}"
         measures[dataset.name] = replace(read_measure(file.measure | dataset.measure, place), also=also)
-    sweep = Sweep(name, _about(text), file.preset, file.seeds, datasets, rows, file.paper, file.pairs, measures, curves)
+    sweep = Sweep(
+        name,
+        _about(text),
+        file.preset,
+        file.seeds,
+        datasets,
+        rows,
+        file.paper,
+        file.pairs,
+        measures,
+        curves,
+        file.gpus,
+        file.nodes,
+    )
     _check_names(sweep, where)
     return with_settings(sweep, file.settings)
 

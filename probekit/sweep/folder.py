@@ -17,7 +17,6 @@ from probekit.sweep.definition import CURVES, Sweep, check_seeds
 from probekit.sweep.plan import definition
 
 SCHEMA = "probekit-sweep-plan/1"
-DPI = 130  # of curves.png
 
 
 class Plan(TypedDict):
@@ -113,9 +112,9 @@ class SweepFolder:
         if not results["curves"]:
             return None
         from probekit.output.charts import draw_curves
-        from probekit.output.pictures import save_png
+        from probekit.output.pictures import save
 
-        return save_png(draw_curves(results["curves"]), self.path / CURVES, dpi=DPI)
+        return save(draw_curves(results["curves"]), self.path / CURVES)
 
     def data(self, name: str) -> Path:
         """The file of a dataset."""

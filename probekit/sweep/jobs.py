@@ -11,14 +11,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 COMMAND = (sys.executable, "-m", "probekit")
 POLL = 0.1  # seconds between looks at the children
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WARNING = signal.SIGUSR2  # what Slurm sends to a job of submitit's some time before its limit
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, WARNING)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Job:
     name: str  # unique
     log: Path  # where the commands' output goes
     next: Callable[[], list[str] | None]  # arguments of `probekit`, or None when all is done; asked after each
+    several: Sequence[str] = ()  # what Python is to run `pretrain` by, where a run is on several machines
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class _Active:
             return Outcome("finished", "")
         if command == self.command:
             return Outcome("failed", f"probekit {command[0]} ended well and left no result")
-        self.command, self.process = command, start(command, self.job.log, environment)
+        several = self.job.several if command[0] == "pretrain" else ()
+        self.command, self.process = command, start(command, self.job.log, environment, several)
         return None
 
 
@@ -80,15 +84,17 @@ def run_jobs(
     ended: Callable[[Job, Outcome], Iterable[Job]],
     show: Callable[[Sequence[str], int], None],
     stopping: Callable[[str], None],
+    asked: list[int] | None = None,
 ) -> str | None:
     """Runs jobs in their order, at most so many at once, spread evenly over places; says why it stopped early, or None.
 
     A signal, or the deadline (of `time.monotonic`), asks what runs to save, once: whoever is asked twice may end
     without. `places`: the environment of the processes at each, a GPU say. `ended` gives jobs to be done first; `show`
-    is called a few times a second, with the names of what runs and the number of jobs that wait.
+    is called a few times a second, with the names of what runs and the number of jobs that wait. `asked`: the signals
+    that the caller collects by `stop_signals`; else they are collected here.
     """
     queue, active, reason = deque(jobs), list[_Active](), None
-    with _signals() as asked:
+    with stop_signals() if asked is None else nullcontext(asked) as asked:
         try:
             while queue or active:
                 if reason is None and (asked or time.monotonic() >= deadline):
@@ -119,18 +125,22 @@ def _ask_to_save(active: Iterable[_Active]) -> None:
             work.process.send_signal(signal.SIGTERM)
 
 
-def start(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    command: list[str], log: Path, environment: Mapping[str, str], several: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Starts `probekit COMMAND`, its output appended to `log`, in a session of its own: Ctrl-C does not reach it."""
     with log.open("ab") as file:
         file.write(f"$ probekit {shlex.join(command)}\n".encode())
         file.flush()
         return subprocess.Popen(
-            [*COMMAND, *command],
+            [COMMAND[0], *several, *COMMAND[1:], *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=dict(environment),
             start_new_session=True,
+            # Slurm may send it to every process of a job; the children are asked to save by us.
+            preexec_fn=partial(signal.signal, WARNING, signal.SIG_IGN),
         )
 
 
@@ -159,7 +169,7 @@ def last_line(log: Path) -> str:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """Collects the signals that ask for a stop, in place of what they did before."""
     asked: list[int] = []
 

@@ -34,6 +34,8 @@ class PlannedRun:
     row: Row  # with the dataset's settings before its own
     config: Config
     measure: Measure  # what row and dataset allow
+    gpus: int = 1  # over so many machines
+    nodes: int = 1
 
     @property
     def seed(self) -> int:
@@ -76,7 +78,8 @@ def plan_runs(
             )
         except ValueError as error:
             raise ValueError(f"{error} (row {row.name} of sweep {sweep.name})") from error
-        planned.append(PlannedRun(run, dataset.name, row, config, sweep.measures[dataset.name]))
+        measure = sweep.measures[dataset.name]
+        planned.append(PlannedRun(run, dataset.name, row, config, measure, sweep.gpus, sweep.nodes))
     return tuple(planned)
 
 
@@ -134,8 +137,8 @@ def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
         images = content["dataset"]["hash"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected a run of this version in {run.path}, found another; {ways}") from error
-    if found != planned.config:
-        ours, theirs = planned.config.to_dict(), found.to_dict()
+    if found != (wanted := settled_as(planned.config, found)):
+        ours, theirs = wanted.to_dict(), found.to_dict()
         part = next(key for key in ours if ours[key] != theirs[key])
         raise ValueError(f"{told}: expected {part} {ours[part]}, found {theirs[part]}; {ways}")
     if images != data_hash:
@@ -148,20 +151,28 @@ def check_run(run: Run, planned: PlannedRun, data_hash: str) -> None:
         )
 
 
+def settled_as(config: Config, found: Config) -> Config:
+    """The settings with `train.precision`, where it is left to the machine of a run, as that run found it."""
+    if config.train.precision != "auto":
+        return config
+    return replace(config, train=replace(config.train, precision=found.train.precision))
+
+
 def commands_left(run: Run, planned: PlannedRun, *, data: str, device: str) -> list[list[str]]:
     """What is to be run for a planned run, one after another, as arguments of `probekit`; none: it is done."""
     if read_scores(run, epochs=planned.epochs, measure=planned.measure) is not None:
         return []  # also where the checkpoints were not kept
     place, steps, config = ["--device", device], planned.measure.steps, planned.config
+    many = ["--gpus", str(planned.gpus)] if planned.gpus > 1 else []
     if not run.path.exists() or not _started(run):
         branches = [part for branch in planned.row.branches for part in ("--branch", branch)]
         settings = [part for setting in planned.row.settings for part in ("--set", setting)]
         again = ["--overwrite"] if run.path.exists() else []
         numbers = ["--preset", config.preset, "--epochs", str(config.train.epochs), "--seed", str(config.seed)]
         named = ["--data", data, "--name", planned.name]
-        first = [["pretrain", planned.row.method, *branches, *named, *numbers, *settings, *place, *again]]
+        first = [["pretrain", planned.row.method, *branches, *named, *numbers, *settings, *place, *many, *again]]
     elif run.read()["state"] != "finished":
-        first = [["pretrain", "--resume", "--name", planned.name, *place]]
+        first = [["pretrain", "--resume", "--name", planned.name, *place, *many]]
     else:
         first = []
         steps = [step for step in steps if step.read(run, epochs=planned.epochs) is None] or steps[:1]
@@ -223,18 +234,22 @@ def _started(run: Run) -> bool:
     return (run.checkpoints / "last.pt").exists()
 
 
-def built(planned: Sequence[PlannedRun], device: str) -> tuple[PlannedRun, ...]:
+def built(planned: Sequence[PlannedRun], device: str | None) -> tuple[PlannedRun, ...]:
     """The runs as `pretrain` would resolve them there, each measured under the poolings that its row allows.
 
     Every row's method is built once, without memory: what its constructor refuses is refused before anything runs.
+    `device` None: other machines', each of which settles the precision.
     """
     import torch
 
     from probekit.device import find_device, with_precision
     from probekit.restore.build import build_method, with_normalise
 
-    place, pools = find_device(device), dict[tuple[str, ...], list[str]]()
-    planned = [replace(run, config=with_normalise(with_precision(run.config, place))) for run in planned]
+    pools = dict[tuple[str, ...], list[str]]()
+    planned = [replace(run, config=with_normalise(run.config)) for run in planned]
+    if device is not None:
+        place = find_device(device)
+        planned = [replace(run, config=with_precision(run.config, place)) for run in planned]
     wanted = list(dict.fromkeys(pool for run in planned for pool in run.measure.pools))
     for key, run in {_key(run): run for run in planned}.items():
         try:

@@ -16,8 +16,6 @@ from rich.live import Live
 from rich.table import Table
 
 from probekit.files import write_text
-from probekit.measurement import Score
-from probekit.probes import SIGNED
 from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Sweep
@@ -25,8 +23,9 @@ from probekit.sweep.folder import SweepFolder
 from probekit.sweep.jobs import Job, Outcome, child_environment, run_jobs
 from probekit.sweep.measures import BEST_TEST, FIRST, read_scores, title
 from probekit.sweep.plan import PlannedRun, commands_left, next_baselines
+from probekit.sweep.progress import progress, said
 from probekit.sweep.results import collect
-from probekit.sweep.table import markdown, percent
+from probekit.sweep.table import markdown
 from probekit.train.live import clock
 
 EVERY = 1.0  # seconds between looks into the run folders
@@ -65,10 +64,10 @@ class Display:
             return
         self.done += 1
         scores = read_scores(Run(self.runs / name), epochs=run.epochs, measure=run.measure) or {}
-        linear, best = (_said(scores.get(known)) for known in (FIRST, BEST_TEST))
+        linear, best = (said(scores.get(known)) for known in (FIRST, BEST_TEST))
         told = f"linear probe {linear}, by the monitor at best_test {best}"
         if FIRST not in scores:
-            told = ", ".join(f"{title(known)} {_said(score)}" for known, score in list(scores.items())[:2])
+            told = ", ".join(f"{title(known)} {said(score)}" for known, score in list(scores.items())[:2])
         self.console.print(f"[{self.done}/{len(self.planned)}] {name}: {told}")
 
     def show(self, active: Iterable[str], waiting: int) -> None:
@@ -88,22 +87,11 @@ class Display:
         run = self.planned.get(name)
         if run is None:
             return "probing the baselines", "", "", ""
-        lines = Run(self.runs / name).read_metrics()
-        epoch = lines[-1]["epoch"] if lines else 0
+        epoch, told = progress(Run(self.runs / name), run)
         since, first = self.began.setdefault(name, (time.monotonic(), epoch))
         elapsed, done = time.monotonic() - since, epoch - first
         left = clock(elapsed / done * (run.epochs - epoch)) if done else "?"
-        scored: Mapping[str, Any] = next((line for line in reversed(lines) if "test" in line), {})
-        low = -1.0 if run.config.train.monitor in SIGNED else 0.0
-        told = ", ".join(f"{key} {_said(Score(scored[key], None, low))}" for key in ("val", "test") if key in scored)
         return "probing" if epoch >= run.epochs else "pretraining", f"{epoch}/{run.epochs}", told, left
-
-
-def _said(score: Score | None) -> str:
-    """In %, or as it is where it may be negative."""
-    if score is None or score.value is None:
-        return "-"
-    return f"{score.value:.2f}" if score.low else f"{percent(score.value)} %"
 
 
 class Session:
@@ -163,11 +151,19 @@ class Session:
                 stopping=lambda reason: console.print(f"{reason}: the runs at work are asked to save"),
             )
 
-    def write(self) -> dict[str, Any]:
-        """Writes results.json and table.md from what the run folders hold."""
-        results = collect(
+    def is_done(self, run: PlannedRun) -> bool:
+        """Whether nothing is left to do for a run."""
+        return self._next(run) is None
+
+    def collect(self) -> dict[str, Any]:
+        """What the run folders hold, as results.json has it."""
+        return collect(
             self.folder.path.name, self.sweep, self.planned, self.data, runs=self.runs, outcomes=self.outcomes
         )
+
+    def write(self) -> dict[str, Any]:
+        """Writes results.json and table.md from what the run folders hold."""
+        results = self.collect()
         write_json(self.folder.path / "results.json", results)
         write_text(self.folder.path / "table.md", markdown(results))
         return results

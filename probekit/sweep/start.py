@@ -3,48 +3,29 @@
 import math
 import os
 import time
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from shlex import join, quote
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
 
 from probekit.checked import checked
-from probekit.config import fitted
-from probekit.files import locked
-from probekit.h5 import read_info
+from probekit.locks import holder, locked
 from probekit.run import Run, write_json
-from probekit.settings import parse_overrides
-from probekit.sweep.datasets import Data, Name, find, has_evidence, kept
-from probekit.sweep.definition import Sweep, check_seeds, describe, load, shipped, with_settings
-from probekit.sweep.folder import SweepFolder, check_same, read_files, remove
+from probekit.sweep import slurm, status
+from probekit.sweep.datasets import Name
+from probekit.sweep.definition import describe, load, shipped
+from probekit.sweep.dry_run import dry_run
+from probekit.sweep.folder import SweepFolder, read_files, remove
 from probekit.sweep.jobs import cores
-from probekit.sweep.plan import PlannedRun, built, check_run, choose, commands_left, plan_runs, run_names, uneven_pairs
+from probekit.sweep.plan import check_run, run_names, uneven_pairs
+from probekit.sweep.request import Options, Request, check, measurable, with_fitted
 from probekit.sweep.session import Session
 from probekit.sweep.table import terminal_tables
 
 MOST_AT_ONCE = 8  # ours, on a CPU: each run holds its own copy of torch and the images, about half a gigabyte
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command's options, as typed; None: not typed."""
-
-    name: str | None
-    seeds: str | None
-    jobs: int | None
-    published: Path | None
-    preset: str | None
-    epochs: int | None
-    settings: Sequence[str]
-    only: Sequence[str]
-    device: str
-    resume: bool
-    overwrite: bool
-    limit_minutes: float | None
-    dry_run: bool = False
 
 
 def list_sweeps(console: Console) -> dict[str, Any]:
@@ -62,125 +43,50 @@ def run_sweep(
     """Runs what a sweep still needs, and writes results.json and table.md; a dry run does neither.
 
     `source`: a shipped sweep's name, or a file's path; `data`: where published npz files are looked for unless the
-    options say otherwise; `quiet` leaves the table out. Gives what results.json holds, of a dry run {"commands": what a
-    shell would run}; and why not all is done, one line, or "". A ValueError for what does not fit, before anything is
-    run.
+    options say otherwise; `quiet` leaves the table out. Gives what results.json holds, of a dry run what `dry_run`
+    gives, of jobs that were submitted their number; and why not all is done, one line, or "". A ValueError for what
+    does not fit, before anything is run.
     """
     started = time.monotonic()
     sweep = load(source)
     folder = SweepFolder(sweeps / checked(options.name or sweep.name, Name, "", "--name"))
-    request = _check(sweep, options, folder, runs=runs, data=data)
-    again = f"probekit sweep {quote(source)} --resume" + (f" --name {quote(options.name)}" if options.name else "")
-    again += "".join(f" --only {quote(text)}" for text in options.only)
+    options = replace(options, resume=options.resume or options.status)
+    request = check(sweep, options, folder, runs=runs, data=data)
+    named = f"probekit sweep {quote(source)}" + (f" --name {quote(options.name)}" if options.name else "")
+    again = f"{named} --resume" + "".join(f" --only {quote(text)}" for text in options.only)
     if options.dry_run:  # which keeps nothing of what was typed in sweep.json
-        for line in request.missing:
-            console.print(f"not there yet: {line}")
-        again += "" if options.seeds is None else f" --seeds {','.join(map(str, options.seeds))}"
-        again += "" if options.device == "auto" else f" --device {options.device}"
-        return {"commands": [*_commands(source, request, options, folder, runs, data), again]}, ""
+        return dry_run(source, request, options, folder, again=again, runs=runs, data=data, console=console), ""
+    if options.status:
+        return _status(request, folder, runs=runs, console=console, quiet=quiet), ""
+    if request.resources is not None:
+        slurm.check_engine(sweep.gpus, sweep.nodes, request.resources)
     folder.lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.lock, str(folder.path)):
-        session = _open(request, options, folder, runs=runs, console=console)
-        gpus = _gpus(session.device)
+        if request.resources is not None:
+            return _submit(request, options, folder, runs=runs, console=console, named=named), ""
+        for run in request.planned:  # of a sweep that was killed, say
+            Run(runs / run.name).refuse_work()
+        session = _open(request, options, folder, runs=runs)
+        gpus = _gpus(session.device, sweep.gpus)
         at_once, threads = _share(session, options.jobs, gpus)
-        _announce(session, options, at_once, threads, console)
+        _announce(session, options, f"{at_once} at a time with {threads} thread{'s' * (threads > 1)} each", console)
         deadline = math.inf if options.limit_minutes is None else started + 60 * options.limit_minutes
         stopped = session.run(at_once=at_once, threads=threads, gpus=gpus, deadline=deadline, console=console)
         results = session.write()
         drawn = folder.draw(results)
     if not quiet and not stopped:
-        for table in terminal_tables(results):
-            console.print(table, soft_wrap=False)
-    also = "" if drawn is None else f", {drawn}"
-    console.print(f"wrote {folder.path / 'results.json'}{also} and {folder.path / 'table.md'}")
+        _print_tables(results, console)
+    _announce_files(folder, drawn, console)
     return results, _problem(session, stopped, again)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What is to be run, after every check."""
-
-    sweep: Sweep
-    stored: dict[str, Any] | None  # sweep.json
-    asked: dict[str, Any]  # the options that it keeps
-    seeds: tuple[int, ...]
-    planned: tuple[PlannedRun, ...]
-    chosen: list[PlannedRun]
-    found: dict[str, Path | None]  # what each dataset that is chosen and not made yet is made of
-    missing: list[str]  # what a dry run did not find, a line each
-
-
-def _check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path) -> _Request:
-    """Refuses what does not fit, before anything is written."""
-    if options.overwrite and (options.resume or options.dry_run):
-        raise ValueError(f"expected {'--resume' if options.resume else '--dry-run'} or --overwrite, found both")
-    stored = folder.read()
-    if stored is not None and not (options.resume or options.overwrite):
-        raise ValueError(
-            f"{folder.path} exists; type --resume to go on with it, --overwrite to start again, "
-            "or --name NAME for another sweep"
-        )
-    asked: dict[str, Any] = {"preset": options.preset, "epochs": options.epochs, "set": list(options.settings)}
-    seeds = _seeds(options.seeds)
-    if stored is not None and options.resume:
-        sweep = with_settings(sweep, stored["set"])
-        check_same(stored, sweep, asked, where=folder.path)
-        asked = {key: stored[key] for key in asked}
-        asked["device"] = stored["device"] if options.device == "auto" else options.device
-        seeds = tuple(dict.fromkeys([*stored["seeds"], *seeds]))
-    else:
-        sweep = with_settings(sweep, options.settings)
-        from probekit.device import default_preset, find_device
-
-        asked["preset"] = options.preset or sweep.preset or default_preset(find_device(options.device))
-        asked["device"] = options.device
-        seeds = seeds or sweep.seeds
-    planned = plan_runs(sweep, folder.path.name, preset=asked["preset"], epochs=asked["epochs"], seeds=seeds)
-    planned = built(planned, asked["device"])
-    chosen = choose(planned, options.only)
-    if not (options.resume or options.overwrite):
-        for there in (runs / run.name for run in planned if (runs / run.name).exists()):
-            raise ValueError(
-                f"{there} exists; type --resume to take it into the sweep, --overwrite to replace it, "
-                "or --name NAME for another sweep"
-            )
-    made = read_files(stored) if stored is not None and options.resume else {}
-    wanted = {run.dataset for run in chosen} - made.keys()
-    for run in _measurable(chosen, {name for name, file in made.items() if file.evidence}):
-        if run.dataset in made and not Path(path := made[run.dataset].path).exists():  # made anew where it is needed
-            wanted |= {run.dataset} if commands_left(Run(runs / run.name), run, data=path, device="auto") else set()
-    found, missing = _found(sweep, wanted, options, folder, data)
-    return _Request(sweep, stored, asked, seeds, planned, chosen, found, missing)
-
-
-def _commands(
-    source: str, request: _Request, options: Options, folder: SweepFolder, runs: Path, data: Path
-) -> list[str]:
-    """A line that makes the sweep's folder and data, where there are none; then one a run, in any order."""
-    files = read_files(request.stored) if request.stored and options.resume else {}
-    needed = {run.dataset for run in request.chosen}
-    places = {dataset.name: kept(dataset, data) or folder.data(dataset.name) for dataset in request.sweep.datasets}
-    seen = {d.name for d in request.sweep.datasets if d.generator and not request.found.get(d.name)}
-    seen |= {name for name, path in request.found.items() if path == places[name] and has_evidence(read_info(path))}
-    evident = {name for name in needed if (files[name].evidence if name in files else name in seen)}
-    typed = {name: getattr(options, name) for name in ("name", "seeds", "published", "epochs")}
-    typed |= {name: request.asked[name] for name in ("preset", "device")}
-    words = [f"--{name}={value}" for name, value in typed.items() if value is not None]
-    words += [f"--set={setting}" for setting in options.settings] + [f"--only={text}" for text in options.only]
-    words += ["--resume"] * options.resume
-    lines = [[["sweep", source, *words, "--limit-minutes=0"]]] if request.found or request.missing else []
-    for run in _measurable(request.chosen, evident):
-        path = files[run.dataset].path if run.dataset in files else str(places[run.dataset])
-        lines.append(commands_left(Run(runs / run.name), run, data=path, device=request.asked["device"]))
-    return [" && ".join(f"probekit {join(command)}" for command in line) for line in lines if line]
-
-
-def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Path, console: Console) -> Session:
+def _open(request: Request, options: Options, folder: SweepFolder, *, runs: Path) -> Session:
     """Makes, replaces or takes up the sweep's folder."""
-    for run in request.planned:  # of a sweep that was killed, say
-        Run(runs / run.name).refuse_work()
     stored = request.stored
     if options.overwrite:
+        if jobs := slurm.queued(folder.path):
+            numbers = " ".join(dict.fromkeys(job.job.partition("_")[0] for job in jobs.values()))
+            raise ValueError(f"expected no jobs of {folder.path} in Slurm's queue, found {numbers}; scancel them first")
         begun = run_names(request.sweep, folder.path.name, stored["seeds"] if stored else ())
         remove(folder, runs, list(dict.fromkeys([*(run.name for run in request.planned), *begun])))
     if stored is None or options.overwrite:
@@ -189,57 +95,75 @@ def _open(request: _Request, options: Options, folder: SweepFolder, *, runs: Pat
         stored = folder.add(stored, request.sweep, request.found)
     folder.logs.mkdir(exist_ok=True)  # runs that were made elsewhere come without
     files = read_files(stored)
-    for run in _fitted(request.planned, files):
+    for run in with_fitted(request.planned, files):
         check_run(Run(runs / run.name), run, files[run.dataset].hash)
     write_json(folder.plan, stored | {"seeds": list(request.seeds)})
+    return _session(request, folder, stored, runs)
+
+
+def _session(request: Request, folder: SweepFolder, stored: dict[str, Any], runs: Path) -> Session:
+    files = read_files(stored)
     evident = {name for name, file in files.items() if file.evidence}
-    planned, chosen = (_measurable(some, evident) for some in (request.planned, request.chosen))
+    planned, chosen = (measurable(some, evident) for some in (request.planned, request.chosen))
     return Session(folder, request.sweep, planned, chosen, files, runs=runs, device=request.asked["device"])
 
 
-def _fitted(planned: Sequence[PlannedRun], files: Mapping[str, Data]) -> list[PlannedRun]:
-    """The runs with their settings as `pretrain` fits them to so many images."""
-    found = []
-    for run in planned:
-        if run.dataset not in files:
-            continue
-        images = files[run.dataset].n_train
-        try:
-            config, _ = fitted(run.config, typed=parse_overrides(run.row.settings), images=images)
-        except ValueError as error:
-            raise ValueError(f"{error} (row {run.row.name})") from error
-        found.append(replace(run, config=config))
-    return found
+def _submit(
+    request: Request, options: Options, folder: SweepFolder, *, runs: Path, console: Console, named: str
+) -> dict[str, Any]:
+    """Submits a job for each run that is left, and that neither waits nor runs; gives their number and names."""
+    assert request.resources is not None
+    session = _open(request, options, folder, runs=runs)
+    queued = slurm.queued(folder.path)
+    at_work = {each.name for each in status.standings(session, queued) if each.state in ("running", "queued")}
+    left = [run for run in slurm.due(session) if run.name not in at_work]
+    _announce(session, options, f"{len(at_work)} queued or running, {len(left)} to be submitted", console)
+    if not left:
+        console.print(f"nothing to submit; to see how far it is type: {named} --status")
+        return {"job": None, "runs": []}
+    job = slurm.submit(session, left, request.resources, at_once=options.jobs)
+    console.print(f"submitted {len(left)} runs as job {job}; to see how far they are type: {named} --status")
+    return {"job": job, "runs": [run.name for run in left]}
 
 
-def _measurable(planned: Sequence[PlannedRun], evident: Container[str]) -> list[PlannedRun]:
-    """The runs without what their images do not allow: scores of maps need evidence."""
-    return [run if run.dataset in evident else replace(run, measure=run.measure.without_evidence()) for run in planned]
+def _status(request: Request, folder: SweepFolder, *, runs: Path, console: Console, quiet: bool) -> dict[str, Any]:
+    """Says where every run stands; writes the results so far, unless the sweep is at work and does so itself."""
+    assert request.stored is not None
+    session = _session(request, folder, request.stored, runs)
+    try:
+        queued = slurm.queued(folder.path)
+    except ValueError as error:
+        console.print(f"warning: Slurm's queue is not known: {error}")
+        queued = {}
+    found = status.standings(session, queued)
+    counts = {
+        state: sum(each.state == state for each in found) for state in dict.fromkeys(each.state for each in found)
+    }
+    console.print(f"sweep {folder.path.name}: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    if not quiet:
+        console.print(status.table(found), soft_wrap=False)
+    if holder(folder.lock) is None:
+        results = session.write()
+        drawn = folder.draw(results)
+        _announce_files(folder, drawn, console)
+    else:
+        results = session.collect()
+    if not quiet:
+        _print_tables(results, console)
+    return results | {"status": status.as_data(found)}
 
 
-def _found(
-    sweep: Sweep, wanted: Container[str], options: Options, folder: SweepFolder, data: Path
-) -> tuple[dict[str, Path | None], list[str]]:
-    """What each wanted dataset is made of; and, of a dry run, why one is not there."""
-    if options.published is not None and not any(dataset.npz for dataset in sweep.datasets):
-        raise ValueError(f"{sweep.name} has no published sets; leave --published out")
-    found, missing = dict[str, Path | None](), list[str]()
-    for dataset in sweep.datasets:
-        if dataset.name not in wanted:
-            continue
-        try:
-            found[dataset.name] = path = find(dataset, options.published, data)
-        except ValueError as error:
-            if not options.dry_run:
-                raise
-            missing.append(str(error))
-            continue
-        if path is not None and path.resolve().is_relative_to(folder.path.resolve()):
-            raise ValueError(f"expected {path} outside {folder.path}, which --overwrite removes; type: --name NAME")
-    return found, missing
+def _print_tables(results: dict[str, Any], console: Console) -> None:
+    for table in terminal_tables(results):
+        console.print(table, soft_wrap=False)
 
 
-def _announce(session: Session, options: Options, at_once: int, threads: int, console: Console) -> None:
+def _announce_files(folder: SweepFolder, drawn: Path | None, console: Console) -> None:
+    also = "" if drawn is None else f", {drawn}"
+    console.print(f"wrote {folder.path / 'results.json'}{also} and {folder.path / 'table.md'}")
+
+
+def _announce(session: Session, options: Options, how: str, console: Console) -> None:
     for name, file in session.data.items():
         console.print(f"data: {name}: {file.origin}; {file.n_train} training and {file.n_test} test images")
     told = "" if options.preset or options.resume else " (--preset takes another)"
@@ -247,7 +171,7 @@ def _announce(session: Session, options: Options, at_once: int, threads: int, co
     console.print(
         f"sweep {session.folder.path.name}: {len(session.left)} runs to do{kept}; "
         f"preset {session.planned[0].config.preset}{told}, "
-        f"{at_once} at a time with {threads} thread{'s' * (threads > 1)} each; logs in {session.folder.logs}"
+        f"{how}; logs in {session.folder.logs}"
     )
     for line in uneven_pairs(session.sweep, session.planned):
         console.print(line)
@@ -265,8 +189,11 @@ def _problem(session: Session, stopped: str | None, again: str) -> str:
     return ""
 
 
-def _gpus(device: str) -> list[str]:
-    """The GPUs to spread runs over, each as CUDA_VISIBLE_DEVICES names it; none on a CPU, or where one is typed."""
+def _gpus(device: str, each: int) -> list[str]:
+    """The GPUs to spread runs over, each as CUDA_VISIBLE_DEVICES names it; none on a CPU, or where one is typed.
+
+    `each`: of a run; a ValueError if there are fewer.
+    """
     import torch
 
     from probekit.device import find_device
@@ -276,11 +203,12 @@ def _gpus(device: str) -> list[str]:
         return []
     found = torch.cuda.device_count()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is None:
-        return [str(index) for index in range(found)]
-    names = [name.strip() for name in given.split(",")]
+    names = [str(index) for index in range(found)] if given is None else [name.strip() for name in given.split(",")]
     # Of several parts of a GPU a process sees the first alone; else CUDA stops at the first name that it does not know.
-    return names if names[0].startswith("MIG-") else names[:found]
+    names = names if names[0].startswith("MIG-") else names[:found]
+    if len(names) < each:
+        raise ValueError(f"expected {each} GPUs, as the file has gpus = {each}, found {len(names)}")
+    return [",".join(names[first : first + each]) for first in range(0, len(names) - each + 1, each)]
 
 
 def _share(session: Session, jobs: int | None, gpus: Sequence[str]) -> tuple[int, int]:
@@ -292,12 +220,3 @@ def _share(session: Session, jobs: int | None, gpus: Sequence[str]) -> tuple[int
     most = min(cores(), MOST_AT_ONCE) if on_cpu else max(1, len(gpus))
     at_once = max(1, min(jobs or most, len(session.left)))
     return at_once, max(1, cores() // at_once)
-
-
-def _seeds(text: str | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() for part in parts):
-        raise ValueError(f"expected --seeds as 0,1,2, found {text!r}")
-    return check_seeds([int(part) for part in parts], "--seeds")

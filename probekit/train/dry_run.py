@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from probekit.branches.base import begin_on_noise
-from probekit.data.split import feed, shrunk
+from probekit.config import Config
+from probekit.data.split import feed, shrunk, shrunk_size
 from probekit.device import describe_device, ran_out_of_memory, reset_peak
 from probekit.settings import Asked, flatten
 from probekit.train.cost import Counted, StepCost, step_cost
@@ -116,6 +117,21 @@ def dry_run(asked: Asked, data: Path, console: Console) -> dict[str, Any]:
     else:
         result["measured"] = _measured(planned, steps, console)
     return result
+
+
+def predicted_hours(
+    config: Config, *, images: int, channels: int, size: tuple[int, int], classes: int
+) -> dict[str, float]:
+    """GPU hours that a run's steps should take on each of `KNOWN`, by its name; `images` of (h, w) `size` to train on.
+
+    Precision "auto" is bf16, as on these.
+    """
+    if config.train.precision == "auto":
+        config = replace(config, train=replace(config.train, precision="bf16"))
+    view = shrunk_size(*size, config.views.max_size)
+    cost = step_cost(config, channels=channels, size=view, classes=max(2, classes))
+    steps = config.train.epochs * (images // config.train.batch_size)
+    return {rates.name: steps * sum(rates.predicted(cost.parts).values()) / 3600 for rates in KNOWN}
 
 
 def _views(planned: Planned, view: tuple[int, int, int]) -> list[dict[str, Any]]:

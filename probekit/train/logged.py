@@ -23,6 +23,7 @@ from probekit.restore.draw import ROWS, views_figure
 from probekit.run import Run
 from probekit.settings import flatten
 from probekit.train.loggers.base import Begun, Ending, Logger
+from probekit.views.recipes import recipe_of
 from probekit.visible import first_line
 
 DPI = 100
@@ -48,6 +49,10 @@ def chosen(names: Sequence[str]) -> dict[str, type[Logger]]:
                 f"it is had by: pip install {name}"
             ) from error
     return found
+
+
+class BeginError(ValueError):
+    """A logger cannot begin: nothing has been trained yet."""
 
 
 class Logged:
@@ -111,7 +116,7 @@ def begin(
 ) -> Logged:
     """Begins the loggers of a run, or goes on with those that it had; run.json keeps their names and keys.
 
-    A ValueError if one cannot begin. `after`, `draw`: as for `Logged`.
+    A BeginError if one cannot begin. `after`, `draw`: as for `Logged`.
     """
     content = run.read()
     kept = content.get("log", {})
@@ -124,7 +129,7 @@ def begin(
         except Exception as error:
             logged.close("failed")
             told = str(error) if isinstance(error, ValueError) else first_line(error)
-            raise ValueError(f"{name} cannot begin: {' '.join(told.split())}; or leave it out of --log") from error
+            raise BeginError(f"{name} cannot begin: {' '.join(told.split())}; or leave it out of --log") from error
         keys[name] = logged.loggers[name].key
         say(f"log: {name}, {logged.loggers[name].place}")
     if kinds or kept:
@@ -153,7 +158,7 @@ def draw_epoch(method: Method, images: Images, config: Config, first: bool) -> N
 
         figure = views_figure(
             given,
-            recipe=config.views.recipe,
+            recipe=recipe_of(config.views),
             seed=config.seed,
             title=f"what {config.method} is given{' and predicts' * decodes}",
             predict=predicted if decodes else None,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from shutil import rmtree
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from probekit.settings import Asked
 from probekit.train.evaluate import Monitor
 from probekit.train.health import NUMBERS
 from probekit.train.live import Display, clock
-from probekit.train.logged import Logged, begin, chosen, draw_epoch
+from probekit.train.logged import BeginError, Logged, begin, chosen, draw_epoch
 from probekit.train.loggers.base import Ending
 from probekit.train.loop import Trainer
 from probekit.train.plan import (
@@ -68,15 +69,19 @@ def pretrain(
     record = _record(config, info, place) | {"weights": planned.weights}
 
     def created() -> Run:
-        folder = runs / (name or free_name("-".join((asked.method, *asked.branches, data.stem)), runs))
+        folder = runs / (name or free_name("-".join((asked.method, *asked.branches, info.name)), runs))
         return create_run(folder, record, overwrite=overwrite)
 
     run = from_first(created)
     announce(planned, console)
-    with held(run), _failing(run):
-        trainer = _build_trainer(config, planned.method, run, info, train, console)
-        trainer.fail_on_collapse = fail_on_collapse
-        return run, _fit(trainer, console, log=asked.log, after=0)
+    try:
+        with held(run), _failing(run):
+            trainer = _build_trainer(config, planned.method, run, info, train, console)
+            trainer.fail_on_collapse = fail_on_collapse
+            return run, _fit(trainer, console, log=asked.log, after=0)
+    except BeginError:  # of which nobody wants a run
+        rmtree(run.path)
+        raise
 
 
 def resume(
@@ -167,7 +172,7 @@ def _record(config: Config, info: DatasetInfo, device: torch.device) -> dict[str
     return {
         "state": "running",
         "config": config.to_dict(),
-        "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.path.stem},
+        "dataset": {"path": str(info.path), "hash": info.content_hash, "name": info.name},
         "device": computing(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),

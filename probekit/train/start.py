@@ -1,4 +1,4 @@
-"""`probekit pretrain`: starts or resumes a run and says how to go on, or says what it would cost."""
+"""`probekit pretrain`: starts or resumes a run and says how to go on if it was stopped, or says what it would cost."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,6 @@ from rich.console import Console
 
 from probekit.data.gen import dataset_or_default
 from probekit.data.locate import newest_dataset
-from probekit.h5 import read_info
-from probekit.output.hints import after_pretraining
 from probekit.registry import LOGGERS, METHODS, branch_named, nearest
 from probekit.run import IMPORTED, Run, check_name, open_run
 from probekit.settings import Asked
@@ -144,4 +142,3 @@ def _report(run: Run, finished: bool, console: Console) -> None:
         again = f"probekit pretrain --resume --name {quote(run.argument)}{typed_again()}"
         raise StoppedError(f"stopped, all saved; to go on type: {again}")
     console.print(f"wrote {run.path}: encoder.safetensors, checkpoints/, metrics.jsonl")
-    console.print(after_pretraining(run, read_info(run.data())))

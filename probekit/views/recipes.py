@@ -114,6 +114,15 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def recipe_named(recipe: str | Recipe) -> Recipe:
+    """A recipe, or that of a name; a ValueError if there is none of this name."""
+    if not isinstance(recipe, str):
+        return recipe
+    if recipe not in RECIPES:
+        raise ValueError(nearest("recipe", recipe, RECIPES))
+    return RECIPES[recipe]
+
+
 def recipe_of(settings: ViewsConfig) -> Recipe:
     """The recipe that settings name, with their strength of jitter and odds of corruptions."""
     found = RECIPES[settings.recipe]
@@ -258,17 +267,13 @@ def make_views(
     name. `images`: uint8 [B, C, H, W]; C is 1 or 3. `generator`: on the device of `images`; the only source of
     randomness. `placement`: where the crops of each image stand; None is anywhere.
     """
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ValueError(nearest("recipe", recipe, RECIPES))
-        recipe = RECIPES[recipe]
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
             "expected images uint8 [B, 1, H, W] or [B, 3, H, W], found "
             f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}; "
             "pass the images as the dataset file holds them, channels second"
         )
-    maker = ViewMaker(recipe, images.shape[1:], size=size, stride=stride).to(images.device)
+    maker = ViewMaker(recipe_named(recipe), images.shape[1:], size=size, stride=stride).to(images.device)
     made: Views = maker(images, maker.draw(len(images), generator), placement)
     return made
 

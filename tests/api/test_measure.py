@@ -101,6 +101,25 @@ def test_a_heatmap_of_a_module_and_of_its_run_agree(data: Dataset) -> None:
         assert written.is_file()
 
 
+def test_a_string_is_one_of_what_may_be_several(data: Dataset) -> None:
+    looked = {"n": 4, "perturb": 0}
+    one, two = (heatmap(mine(), data, maps=maps, **looked).to_dict() for maps in ("cam", "cam, gradcam"))
+    assert {row["map"] for row in one["rows"] if row["kind"] == "map"} == {"cam"}
+    assert {row["map"] for row in two["rows"] if row["kind"] == "map"} == {"cam", "gradcam"}
+    assert one["options"]["maps"] == ["cam"]
+    assert set(probe(mine(), data, also="knn", baselines=False)) == {"linear", "knn", "health"}
+
+
+def test_maps_of_every_layer(data: Dataset) -> None:
+    found = heatmap(mine(), data, layer="all", maps="cam", n=12)
+    assert found.name == "map-depth"
+    alone = heatmap(load(mine(), channels=1, size=32, layer=1), data, maps="cam", n=12, perturb=0)
+    (first,) = (row for row in found.to_dict()["rows"] if row["kind"] == "encoder" and row["depth"] == 1)
+    assert first["scores"]["AUROC: corner"]["value"] == alone.scores["AUROC: corner"].value
+    assert found.figures()
+    assert "Over depth" not in repr(found)
+
+
 def test_an_exam_of_a_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(examine.PLANS, "quick", examine.Plan(train=14, held=4, test=6))

@@ -179,7 +179,7 @@ def test_a_name_is_a_recipe_or_a_method_under_a_preset() -> None:
     assert (method.name, method.views.recipe, method.views.max_size, method.max_size) == (
         "barlow-twins",
         "byol",
-        64,
+        32,
         128,
     )
     (recipe,) = chosen("whole", preset="paper", settings=["views.max_size=32"])

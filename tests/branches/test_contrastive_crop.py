@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import beta, ks_2samp
 from torch import Tensor
@@ -25,7 +26,7 @@ from probekit.data.split import Images, StreamedImages
 from probekit.models import Encoder
 from probekit.models.extract import read_all
 from probekit.registry import METHODS
-from probekit.restore.draw import draw_run, draw_views
+from probekit.restore.draw import draw_run, views_figure
 from probekit.restore.opened import open_encoder
 from probekit.run import Run
 from probekit.train.pretrain import resume
@@ -396,12 +397,13 @@ def test_a_recorded_step_sees_regions_that_are_found_later_on_a_gpu(method: str)
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
 
 
-def test_the_picture_of_a_run_shows_the_regions(tmp_path: Path) -> None:
+def test_the_picture_of_a_run_shows_the_regions() -> None:
     images = noise(4, 1, 32, 40)
     drawn: dict[str, Any] = {"recipe": "simclr", "seed": 0, "title": "a title", "predict": None}
-    plain = draw_views(images, out=tmp_path / "plain.png", **drawn)
-    shown = draw_views(images, out=tmp_path / "shown.png", placement=of_four(), **drawn)
-    assert plain.read_bytes() != shown.read_bytes()
+    (plain,), (shown,) = (views_figure(images, placement=of, **drawn).axes for of in (None, of_four()))
+    white = [patch for patch in shown.patches if patch.get_edgecolor() == (1, 1, 1, 1)]
+    assert len(white) == 4
+    assert len(shown.patches) == len(plain.patches) + 2 * 4, "and an edge around each"
 
 
 # --- Runs.
@@ -486,10 +488,11 @@ def test_the_regions_of_a_run_are_those_that_its_encoder_finds(
     expected: Tensor = strong_boxes(encoder(images.float() / 255).map, (32, 32), 0.6)
     assert torch.equal(alone, expected)
 
-    def drawn(images: Tensor, *, placement: Placement, **options: Any) -> None:
+    def drawn(images: Tensor, *, placement: Placement, **options: Any) -> Figure:
         assert_same(placement.regions, found_in(images, encoder, threshold=0.6))
+        return Figure()
 
-    monkeypatch.setattr("probekit.restore.draw.draw_views", drawn)
+    monkeypatch.setattr("probekit.restore.draw.views_figure", drawn)
     draw_run(opened, data, split="test", seed=0)
 
 

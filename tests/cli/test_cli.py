@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -19,6 +20,7 @@ from probekit.data.locate import newest_dataset
 from probekit.h5 import read_info
 from probekit.registry import METHODS
 from probekit.run import Run
+from probekit.train.start import StoppedError
 from tests.typed import typed
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=4"]
@@ -114,7 +116,7 @@ def test_list_for_readers(home: Path) -> None:
 def test_show_describes_and_draws(home: Path) -> None:
     done = typed("show", "data/rect-tri.h5", "--out", "grid.png", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "probekit-dataset/4" in done.stdout
+    assert "probekit-dataset/5" in done.stdout
     assert (home / "grid.png").stat().st_size > 1000
 
 
@@ -355,7 +357,7 @@ def test_demo_keeps_a_finished_run_and_goes_on_with_an_interrupted_one(
 
     def go(overwrite: bool = False) -> None:
         console = Console(quiet=True)
-        demo._pretrain("conrec", tmp_path / "demo.h5", run, demo.SHORTER, overwrite=overwrite, console=console)
+        demo._pretrain("conrec", tmp_path / "demo.h5", run, (), overwrite=overwrite, console=console)
 
     go()
     shutil.copytree(home / "runs" / "conrec-rect-tri", run.path)
@@ -379,20 +381,55 @@ def test_demo_prints_its_run_as_json(home: Path, monkeypatch: pytest.MonkeyPatch
     assert found.keys() >= {"method", "state", "accuracy"}
 
 
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt(), StoppedError("to go on type: probekit pretrain --resume")])
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        ((), "probekit demo"),
+        (("simclr", "--overwrite"), "probekit demo simclr"),
+        (("--real",), "probekit demo --real"),
+        (("--quick",), "probekit demo --quick"),
+    ],
+)
+def test_a_demo_that_is_stopped_says_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], again: str, stopped: BaseException
+) -> None:
+    """In one line, and not with what a part of it would say, or what trains it anew."""
+    from probekit.cli import demo
+
+    for part in ("render_once", "_digits"):
+        monkeypatch.setattr(demo, part, Mock(side_effect=stopped))
+    done = typed("demo", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"error: stopped; what is done is kept, to go on with the demo type: {again}\n"
+
+
 @pytest.mark.parametrize("slow", [True, False])
-def test_demo_is_shorter_on_a_slow_machine_and_says_so(
+def test_demo_on_real_images_is_shorter_on_a_slow_machine_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], slow: bool
 ) -> None:
+    """On its own images preset quick is what it says, but for the epochs that are scored."""
     from probekit.cli import demo
     from probekit.config import resolve
     from probekit.registry import METHODS, get
 
     given: dict[str, Any] = {}
-    monkeypatch.setattr(demo, "run_pretrain", lambda asked, **named: given.update(overrides=asked.overrides))
+    monkeypatch.setattr(demo, "_digits", lambda file, console: file)
+    monkeypatch.setattr(demo, "render_once", lambda name, file, console: file)
     monkeypatch.setattr(demo, "is_slow", lambda: slow)
-    run, console = Run(tmp_path / "run"), Console(soft_wrap=True)
-    demo._pretrain("conrec", tmp_path / "demo.h5", run, demo.SHORTER, overwrite=False, console=console)
-    assert ("no AVX-512" in capsys.readouterr().out) == slow
-    kind = get(METHODS, "method", "conrec")
-    config = resolve("conrec", kind, preset="quick", seed=0, overrides=given["overrides"])
-    assert config.train.epochs == (26 if slow else 45)
+
+    def pretrain(asked: Any, **named: Any) -> None:
+        given.update(overrides=asked.overrides)
+        raise StoppedError
+
+    monkeypatch.setattr(demo, "run_pretrain", pretrain)
+    folders: dict[str, Any] = {"data": tmp_path, "runs": tmp_path / "runs", "overwrite": False}
+    for real in (True, False):
+        with pytest.raises(StoppedError):
+            demo.run_demo("simclr", real=real, console=Console(soft_wrap=True), **folders)
+        assert ("no AVX-512" in capsys.readouterr().out) == (slow and real)
+        quick = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0)
+        config = resolve("simclr", get(METHODS, "method", "simclr"), preset="quick", seed=0, **given)
+        assert config.train.epochs == (15 if slow and real else quick.train.epochs)
+        assert config.train.eval_every > config.train.epochs
+        assert config.views == quick.views

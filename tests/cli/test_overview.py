@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from probekit.cli.catalogue import KINDS, glossary, meant
+from probekit.cli.catalogue import KINDS
 from probekit.cli.overview import runs_in
+from probekit.cli.pages import glossary, meant, pages
 from probekit.cli.shared import datasets_like, runs_like, shown_like
 from probekit.run import Run, write_json
 from tests.reports.folders import make_run
@@ -118,11 +119,11 @@ def test_every_kind_is_listed_alone_with_its_entries(tmp_path: Path, kind: str) 
     assert typed("list", kind, "-q", cwd=tmp_path).stdout.split() == names
 
 
-def test_docs_link_to_the_glossary_that_is_printed() -> None:
-    assert (ROOT / "docs/glossary.md").read_text() == (ROOT / "probekit/glossary.md").read_text()
+def test_every_word_of_the_glossary_is_known_in_order() -> None:
     lines = (ROOT / "docs/glossary.md").read_text().splitlines()
     assert len([line for line in lines if line.startswith("- ")]) == len(glossary()) == 19
     assert list(glossary()) == sorted(glossary(), key=str.lower)
+    assert not [word for word, meaning in glossary().items() if not meaning.endswith(".") or "\n" in meaning]
 
 
 @pytest.mark.parametrize(
@@ -147,8 +148,22 @@ def test_a_word_is_found_as_one_would_type_it(tmp_path: Path, typed_word: str, e
         assert done.stdout == f"{entry}: {glossary()[entry]}\n"
 
 
-def test_help_of_a_command_is_its_own(tmp_path: Path) -> None:
+def test_help_of_a_command_is_its_own_and_names_its_page(tmp_path: Path) -> None:
     assert typed("help", "runs", cwd=tmp_path).stdout == typed("runs", "--help", cwd=tmp_path).stdout
+    of_exam = typed("exam", "--help", cwd=tmp_path).stdout
+    assert typed("help", "exam", cwd=tmp_path).stdout == f"{of_exam}its page: probekit help exam.md\n"
+
+
+def test_every_page_is_printed_by_its_name(tmp_path: Path) -> None:
+    """Each begins with its title, and all its words are there, in whatever lines."""
+    listed = typed("help", cwd=tmp_path).stdout
+    for name, path in pages().items():
+        text = path.read_text()
+        assert re.search(rf"(?m)^  {name}\.md +{re.escape(text.splitlines()[0].removeprefix('# '))}$", listed)
+    done = typed("help", "docs/faq.md", cwd=tmp_path)
+    assert done.stdout == typed("help", "faq", cwd=tmp_path).stdout == typed("help", "FAQ.md", cwd=tmp_path).stdout
+    plain = set(re.findall(r"[a-z]{4,}", (ROOT / "docs/faq.md").read_text()))
+    assert plain - set(re.findall(r"[a-z]{4,}", done.stdout)) == set()
 
 
 @pytest.mark.parametrize("name", leaves())

@@ -12,7 +12,7 @@ from probekit.config import resolve
 from probekit.measurement import Score
 from probekit.registry import METHODS, get
 from probekit.restore.build import build_method
-from probekit.sweep.session import _said
+from probekit.sweep.progress import said
 from tests.typed import typed
 
 
@@ -20,7 +20,7 @@ from tests.typed import typed
     ("command", "line"),
     [
         ("gen landolt --list", "expected --list, which draws every generator, without a name"),
-        ("gen --list --out ''", "expected a picture NAME.png, found .; type --out picture.png"),
+        ("gen --list --out ''", "expected a picture NAME.png, NAME.svg or NAME.pdf, found .; type --out picture.png"),
         ("gen --list --out link.png", "link.png exists and is no picture that probekit drew"),
         ("gen landolt --certify --size 32 --n 0 --n-test 0", "expected an image in train or in test, found none in bo"),
         ("gen landolt --certify --size 32 --n 9999999999", "expected at most 1000000000 images in a split"),
@@ -65,4 +65,4 @@ def test_a_branch_that_places_crops_is_refused_where_none_are_cut() -> None:
     [(Score(0.5, None), "50.0 %"), (Score(0.5, None, -1.0), "0.50"), (Score(None, None, -1.0), "-"), (None, "-")],
 )
 def test_a_kappa_is_not_in_percent(score: Score | None, text: str) -> None:
-    assert _said(score) == text
+    assert said(score) == text

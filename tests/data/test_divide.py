@@ -257,6 +257,11 @@ def test_a_class_with_one_image_is_one_line(tmp_path: Path) -> None:
     rows = held(12, 0)
     alone = Split(rows.images, np.array([0] * 11 + [1]), rows.factors, rows.masks)
     path = write(tmp_path / "a.h5", {"train": alone})
-    with pytest.raises(ValueError, match="expected enough images in class 'b' for train and val, found 1"):
-        run(path, tmp_path / "b.h5", val_fraction=0.1)
+    for shares, instead in (
+        ({"val_fraction": 0.1}, "add images, or leave such classes out when it is imported"),
+        ({"val_fraction": 0.1, "test_fraction": 0.1}, "add images, or type --test-fraction 0"),
+    ):
+        with pytest.raises(ValueError, match=r"expected enough images in class .b. for train and .*, found 1") as told:
+            run(path, tmp_path / "b.h5", **shares)
+        assert str(told.value).endswith(instead), "nothing that is refused, too"
     assert not (tmp_path / "b.h5").exists()

@@ -208,3 +208,22 @@ def test_what_is_said() -> None:
 
 if __name__ == "__main__":
     print(rates())
+
+
+def test_a_crowd_of_near_constant_images_is_compared_with_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All have the same bits, and none is a near-duplicate: noise of two levels says nothing."""
+    signs = np.full((400, LENGTH), 128, np.uint8)
+    noise = np.random.default_rng(0).integers(-3, 4, (400, 256))
+    signs[:, :256] = (128 + noise).astype(np.uint8)
+    pairs, compare = [0], duplicates._compared
+
+    def counted(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Any:
+        pairs[0] += len(a)
+        return compare(a, b)
+
+    monkeypatch.setattr(duplicates, "_compared", counted)
+    assert (search(signs[:200], signs[200:]) == -1).all()
+    assert 200 * duplicates.ENOUGH <= pairs[0] <= 200 * (duplicates.ENOUGH + 2 * duplicates.WINDOW)
+    flat = np.full((200, LENGTH), 128, np.uint8)
+    flat[:, 0] += np.arange(200, dtype=np.uint8) % 3
+    assert (search(flat[:100], flat[100:]) >= 0).all(), "these are alike"

@@ -6,20 +6,25 @@ Alone: pytest tests/data/test_show.py
 import io
 import json
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 
 from generators import GENERATORS
-from probekit.data.gallery import GAP, TITLE
+from probekit.data import show
 from probekit.data.generate import generate
-from probekit.data.show import COLOURS, TINT, _pairs, describe, draw_grid, preview, render_description
+from probekit.data.show import _pairs, describe, draw_grid, grid_figure, preview, render_description
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
+from probekit.output.mosaic import GAP
+from probekit.output.pictures import save
+from probekit.output.style import COLUMN, DPI, OUTLINES, PAGE
 from tests.datasets import edited, small_shapes
 
 NAMES = [
@@ -70,14 +75,6 @@ def read_png(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
 
 
-def contains(canvas: NDArray[np.uint8], cell: NDArray[np.uint8]) -> bool:
-    """Whether the cell stands somewhere on the canvas, pixel for pixel."""
-    scores = cv2.matchTemplate(canvas, cell, cv2.TM_SQDIFF)
-    top, left = np.unravel_index(int(scores.argmin()), scores.shape)
-    found = canvas[top : top + cell.shape[0], left : left + cell.shape[1]]
-    return bool(np.array_equal(found, cell))
-
-
 def text_of(description: dict[str, Any]) -> str:
     stream = io.StringIO()
     Console(file=stream, width=100, force_terminal=False).print(render_description(description))
@@ -97,23 +94,39 @@ def test_the_description_is_json_and_counts_right(tmp_path: Path, name: str) -> 
         assert word in text
 
 
+def shown_in(figure: Figure) -> list[NDArray[np.uint8]]:
+    """The images of a grid, row by row."""
+    return [np.asarray(image.get_array()) for image in figure.axes[0].images]
+
+
 @pytest.mark.parametrize("name", GENERATORS)
-def test_cells_are_the_images_with_their_evidence_tinted(tmp_path: Path, name: str) -> None:
+def test_every_image_stands_plain_beside_its_outlined_evidence(tmp_path: Path, name: str) -> None:
     path = shapes(tmp_path / "a.h5", name)
-    picture = preview(path)
-    assert picture == tmp_path / "a.png"
-    canvas = read_png(picture)
-    split = read_split(path, "train", masks=True)
+    info, split = read_info(path), read_split(path, "train", masks=True)
     assert split.masks is not None
-    evidence = [bit for bit, mask in enumerate(describe(path)["mask_names"]) if mask.startswith("evidence:")]
-    for index in [int(np.flatnonzero(split.labels == k)[0]) for k in range(len(describe(path)["classes"]))]:
-        cell = np.repeat(split.images[index][..., None], 3, axis=2).astype(float)
-        for bit, colour in zip(evidence, COLOURS, strict=False):
-            for channel in range(3):
-                inside = (split.masks[index] >> bit & 1).astype(bool)
-                cell[inside, channel] = (1 - TINT) * cell[inside, channel] + TINT * colour[channel]
-        crisp = np.rint(cell).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)  # 64 px twice as large
-        assert contains(canvas, crisp)
+    bits = [bit for bit, mask in enumerate(info.mask_names) if mask.startswith("evidence:")]
+    plain_one, outlined = show._cells(info, "train", [7], twice=True)
+    assert plain_one.outlines == {}
+    assert np.array_equal(plain_one.image, split.images[7])
+    assert np.array_equal(outlined.image, split.images[7])
+    assert list(outlined.outlines) == list(OUTLINES.values())[: len(bits)]
+    for bit, mask in zip(bits, outlined.outlines.values(), strict=True):
+        assert np.array_equal(mask, split.masks[7] >> bit & 1 == 1)
+    images = shown_in(grid_figure(path))
+    firsts = [int(np.flatnonzero(split.labels == k)[0]) for k in range(len(info.classes))]
+    for row, first in enumerate(firsts):
+        assert np.array_equal(images[8 * row], split.images[first])
+        assert np.array_equal(images[8 * row + 1], split.images[first])
+    assert preview(path) == tmp_path / "a.png"
+    assert read_png(tmp_path / "a.png").shape[1] == round(PAGE * DPI)
+
+
+def test_examples_are_those_that_differ_most(tmp_path: Path) -> None:
+    """The first, then the one that is farthest from all that are chosen: never two of a kind while there is another."""
+    images = np.repeat(np.array([0, 0, 0, 250, 250, 120, 120, 0], np.uint8), 256).reshape(8, 16, 16)
+    info = read_info(plain(tmp_path / "a.h5", images, np.zeros(8, np.int64), ["a"]))
+    assert show._differing(info, "train", list(range(8)), 3) == [0, 3, 5]
+    assert show._differing(info, "train", [1, 4], 3) == [1, 4]
 
 
 @pytest.mark.parametrize(
@@ -123,32 +136,46 @@ def test_unlabelled_images_of_any_shape(tmp_path: Path, shape: tuple[int, ...]) 
     images = noise(shape)
     path = plain(tmp_path / "a.h5", images)
     canvas = read_png(draw_grid(path, tmp_path / "deep" / "a.png"))
-    assert max(canvas.shape) < 4000
+    assert canvas.shape[1] in (round(COLUMN * DPI), round(PAGE * DPI))
+    assert canvas.shape[0] < 4000
     if max(shape[1:3]) < 64:
-        factor = round(128 / max(shape[1:3]))
-        image = images[1] if images.ndim == 4 else np.repeat(images[1][..., None], 3, axis=2)
-        assert contains(canvas, image.repeat(factor, axis=0).repeat(factor, axis=1))
+        assert np.array_equal(shown_in(grid_figure(path))[1], images[1])
     assert "no labels" in text_of(describe(path))
 
 
 def test_names_that_want_to_break_it(tmp_path: Path) -> None:
     labels = np.arange(18) % len(NAMES)
     path = plain(tmp_path / "a.h5", noise((18, 32, 32)), labels, NAMES)
-    canvas = read_png(draw_grid(path, tmp_path / "a.png"))
+    figure = grid_figure(path)
+    save(figure, tmp_path / "a.png")
     text = text_of(describe(path))
     assert "\x1b" not in text
     assert "[bold]x[/bold]" in text
-    strip = canvas[60:-10, :190]  # the labels
-    assert (strip < 128).any()
-    first = np.repeat(noise((18, 32, 32))[0][..., None], 3, axis=2).repeat(4, axis=0).repeat(4, axis=1)
-    assert contains(canvas, first)  # no label covers an image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font lacks
+        figure.draw_without_rendering()
+        box = figure.axes[0].get_window_extent()
+        drawn = [text.get_window_extent() for text in figure.axes[0].texts if text.get_horizontalalignment() == "right"]
+    assert all(each.x1 <= box.x0 for each in drawn), "no name covers an image"
+    assert all(each.x0 >= 0 for each in drawn)
 
 
 def test_many_classes_are_cut_and_absent_ones_left_out(tmp_path: Path) -> None:
     labels = np.concatenate([np.arange(10, 90), [99]]).astype(np.int64)
     path = plain(tmp_path / "a.h5", noise((81, 16, 16)), labels, [str(k) for k in range(100)])
-    canvas = read_png(draw_grid(path, tmp_path / "a.png", per_class=3))
-    assert canvas.shape[0] < 24 * (128 + 6) + 50
+    figure = grid_figure(path, columns=3)
+    assert figure.axes[0].get_ylim() == (24, 0)
+    assert figure.texts[0].get_text() == "set, train, the first 24 of 100 classes"
+
+
+def test_the_scale_bar_is_as_long_as_it_says(tmp_path: Path) -> None:
+    """In pixels of the file: these images are drawn at half their size and less."""
+    for side, px in ((32, 8), (64, 16), (700, 128)):
+        figure = grid_figure(plain(tmp_path / "a.h5", noise((3, side, side))))
+        (bar,), (text,) = figure.axes[0].lines, [t for t in figure.axes[0].texts if t.get_text().endswith(" px")]
+        ends = np.asarray(bar.get_xdata())
+        assert text.get_text() == f"{px} px"
+        assert (ends[1] - ends[0]) / (1 - 2 * GAP) == pytest.approx(px / side)
 
 
 def test_asking_for_what_is_not_there(tmp_path: Path) -> None:
@@ -180,9 +207,8 @@ def test_minimal_pairs_stand_side_by_side(tmp_path: Path) -> None:
     labels = read_split(path, "train").labels
     assert labels is not None
     assert [name for name, _ in rows] == [GENERATORS["rect-tri"].classes[k] for k in labels[:18:3]]
-    picture = cv2.imread(str(preview(path)))
-    assert picture is not None
-    assert picture.shape[0] == TITLE + 6 * (128 + GAP)
+    figure = grid_figure(path)
+    assert (figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) == ((0, 3), (6, 0))
 
 
 @pytest.mark.parametrize("missing", ["pair_role", "labels"])

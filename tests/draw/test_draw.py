@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from probekit.cli import app
 from probekit.draw.asked import KINDS, Asked
+from probekit.draw.cells import PATCHES
 from probekit.draw.gallery import others
 from probekit.draw.planes import Groups, scatter, umap
 from probekit.draw.run import DRAW
@@ -181,7 +182,7 @@ def test_pairs_are_counterfactuals_where_a_generator_drew_them_and_else_of_one_c
         "text": "#3 to its counterfactual in corner",
     }
     assert 0 <= scene["rows"][0]["same_place"]["share"] <= 1
-    assert len(scene["rows"][0]["matches"]) == 6
+    assert len(scene["rows"][0]["matches"]) == PATCHES
     two = drawn("conrec-rect-tri", "--as", "matches", "--of", "4,4,1")
     assert (two["pair"]["first"], two["pair"]["second"]) == (4, 1)
     assert two["rows"][0]["same_place"] is None
@@ -275,14 +276,14 @@ def test_umap_learn_takes_what_it_is_given_and_its_absence_is_said(monkeypatch: 
 def test_many_classes_have_colours_and_marks_of_their_own_and_the_rest_is_grey() -> None:
     groups = Groups.__new__(Groups)
     groups.by, groups.what, groups.kind, groups.values, groups.names = "label", "label", "class", None, ()
-    groups.classes = np.concatenate([np.repeat(np.arange(24), 3), np.arange(24, 30)])
-    plane = np.random.default_rng(0).normal(size=(78, 2))
+    groups.classes = np.concatenate([np.repeat(np.arange(25), 3), np.arange(25, 31)])
+    plane = np.random.default_rng(0).normal(size=(81, 2))
     figure = scatter([("one", plane, ["kept"])], groups, "title")
     assert isinstance(figure, Figure)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == [*map(str, range(24)), "6 others"]
+    assert labels == [*map(str, range(25)), "6 others"]
     offsets: list[Any] = [found.get_offsets() for found in figure.axes[0].collections]
-    assert sum(map(len, offsets)) == 78
+    assert sum(map(len, offsets)) == 81
 
 
 def test_patches_lie_on_what_reaches_the_network() -> None:

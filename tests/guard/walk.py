@@ -142,6 +142,7 @@ def masked(name: str, text: str) -> str:
         r"(On the same test images the encoder is) (?:not told apart|above|below).*?( \(docs/)", r"\1 ...\2", text
     )
     text = re.sub(r"the highest baseline, [^,\n]+,", "the highest baseline, ...,", text)
+    text = re.sub(r"\b(best (?:map|baseline) )[^\n]*?(?=<|$)", r"\1...", text, flags=re.MULTILINE)
     text = re.sub(r"(?m)(ci(?:\.[\d.]+)?): (?:null|\[).*$", r"\1: INTERVAL", text)
     text = re.sub(r"(?<![\w.])[-+±<>≤≥\[(]*\d[\d,.]*(?:e[-+]?\d+)?[\])%,]*(?!\w)", "", text)
     text = re.sub(r"\d+", "#", text)  # of names

@@ -415,7 +415,7 @@ def vast_chunks(file: h5py.File) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/4"),
+    "other schema": (attr("schema", "probekit-dataset/9"), "probekit-dataset/5"),
     "older schema": (attr("schema", "probekit-dataset/3"), "found 'probekit-dataset/3'; type: probekit gen rect-tri"),
     "schema a number": (attr("schema", 1), "schema"),
     "no split": (drop("train", "test"), "train"),
@@ -499,7 +499,8 @@ def test_asking_for_what_is_not_there(sound: Path, tmp_path: Path) -> None:
     assert_one_line(lambda: read_split(sound, "train", start=60, stop=71), "[0, 70)")
     assert_one_line(lambda: read_split(sound, "train", start=5, stop=5), "[0, 70)")
     assert_one_line(lambda: read_info(tmp_path / "none.h5"), "none.h5", "probekit gen")
-    assert_one_line(lambda: read_info(tmp_path), "folder")
+    (tmp_path / "empty").mkdir()
+    assert_one_line(lambda: read_info(tmp_path / "empty"), "folder")
     (tmp_path / "text.h5").write_text("not HDF5 at all")
     assert_one_line(lambda: read_info(tmp_path / "text.h5"), "text.h5")
 
@@ -535,7 +536,7 @@ def test_a_file_is_checked_once_until_it_changes(sound: Path, monkeypatch: pytes
         seen.append(path)
         return check_file(path, file)
 
-    monkeypatch.setattr("probekit.h5.read.check_file", count)
+    monkeypatch.setattr("probekit.h5.file.check_file", count)
     os.utime(sound)
     read_info(sound)
     read_info(sound)

@@ -27,7 +27,7 @@ from probekit.heatmaps.protocol import BASELINES, DEFAULT_MAPS, OF_TRANSFORMERS
 from probekit.heatmaps.run import heatmap_run
 from probekit.heatmaps.score import SCORES
 from probekit.measurement import read_result
-from probekit.output.pictures import save_png
+from probekit.output.pictures import save
 from probekit.probes.protocol import Part, fit_label
 from probekit.registry import MAPS
 from probekit.restore.opened import OpenedRun, open_encoder
@@ -82,7 +82,7 @@ def at_home(
     if not request.node.get_closest_marker("pictures"):
 
         def draw_run(opened: OpenedRun, path: Path | None, **options: Any) -> tuple[Path, bool]:
-            return save_png(Figure(), opened.run.figures / "views.png", dpi=50), True
+            return save(Figure(), opened.run.figures / "views.png"), True
 
         monkeypatch.setattr(command, "draw_gallery", lambda *args: Figure())
         monkeypatch.setattr(command, "draw_run", draw_run)
@@ -194,7 +194,7 @@ def test_files_are_as_promised(home: Path, whole: dict[str, Any]) -> None:
     assert read_result(whole).name == "heatmap"
     assert (run / "figures/heatmap-last-gallery.png").stat().st_size > 10_000
     drawn = {path.stem.removeprefix("heatmap-last-") for path in (run / "figures").glob("heatmap-last-*.png")}
-    assert drawn == {chart.key for chart in Heatmap().charts(whole)}
+    assert drawn == {chart.key for chart in Heatmap().charts(whole)} | {"gallery.dark"}
     assert (whole["schema"], whole["protocol"], whole["target"]) == ("probekit-heatmap/2", "tuned", "pair")
     assert whole["options"] == Heatmap(n=10, perturb=4).options
     assert whole["command"] == "probekit heatmap whole --n 10 --perturb 4"
@@ -344,8 +344,18 @@ def test_the_probe_is_chosen_on_the_validation_split(home: Path, monkeypatch: py
         assert len(val.x) == len(labels)
 
 
+def test_the_terminal_shows_a_verdict_a_factor() -> None:
+    done = CliRunner().invoke(app, ["heatmap", "conrec-rect-tri", "--n", "10", "--perturb", "0", "--maps", "cam"])
+    assert done.exit_code == 0, done.output
+    for factor in ("corner", "triangle"):
+        assert f"{factor}: best map cam, AUROC " in done.output
+    assert "Scores against" not in done.output
+    assert len(done.output.splitlines()) < 20
+
+
 def test_the_terminal_shows_every_table_and_what_was_left_out(home: Path) -> None:
-    done = CliRunner().invoke(app, ["heatmap", "conrec-rect-tri", "--n", "10", "--perturb", "2"], env={"COLUMNS": "80"})
+    typed = ["heatmap", "conrec-rect-tri", "--n", "10", "--perturb", "2", "--full"]
+    done = CliRunner().invoke(app, typed, env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     for text in (
         "evidence of corner",

@@ -60,6 +60,16 @@ def test_the_five_variants_stand_in_one_short_file() -> None:
     assert len(inspect.getsource(conrec).splitlines()) <= 250
 
 
+@pytest.mark.parametrize("name", [name for name, (_, _, alpha, _) in TABLE_1.items() if alpha])
+def test_preset_quick_halves_the_decoder(name: str) -> None:
+    quick, paper = (build(name, preset=preset, options={"model.width": 16}) for preset in ("quick", "paper"))
+    assert isinstance(quick, ConRec)
+    assert isinstance(paper, ConRec)
+    assert quick.decoder is not None
+    assert paper.decoder is not None
+    assert (quick.decoder.to_image.in_channels, paper.decoder.to_image.in_channels) == (8, 16)
+
+
 def test_conrec_loss_is_the_weighted_sum() -> None:
     """L = L_c + 100 L_r, written out."""
     method = build("conrec-gap").eval()  # eval: batch norm and dropout leave both computations alike

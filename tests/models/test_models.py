@@ -47,6 +47,14 @@ def test_complete_conrec_counts() -> None:
     assert count_as_paper(whole) + count_as_paper(decoder) + count_as_paper(head) + frozen == 8_651_716
 
 
+def test_a_decoder_half_as_wide() -> None:
+    """Levels of 32, 16 and 8 channels. Convolutions: skips 2,744, levels 66,928, image 9; batch norms 336."""
+    decoder = UNetDecoder(channels=1, widths=[16, 32, 64, 128], strides=[1, 2, 4, 8], width=0.5)
+    assert count_parameters(decoder) == 2_744 + 66_928 + 9 + 336
+    stages = [torch.rand(2, 16 * 2**i, 32 >> i, 48 >> i) for i in range(4)]
+    assert decoder(stages).shape == (2, 1, 32, 48)
+
+
 @pytest.mark.parametrize("size", [(64, 64), (32, 48)])
 def test_shapes(size: tuple[int, int]) -> None:
     built = encoder(channels=3)

@@ -133,6 +133,8 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an absent tensor": (indexed(nowhere="part.safetensors"), "expected all tensors that .* found none .* nowhere"),
     "no index": (indexed(), "expected a weight_map from tensors to files"),
     "a text model": (described({"model_type": "bert"}), "expected model_type one of vit, .*, found 'bert'; for an"),
+    "a list of types": (described({"model_type": ["vit"]}), r"expected model_type one of vit, .*, found \['vit'\]"),
+    "a list of activations": (described({"model_type": "vit", "hidden_act": ["gelu"]}), "one of gelu, .* hidden_act"),
     "nothing said": (described({}), "expected model_type one of vit, .*, found None"),
     "no JSON": (described("<html>"), "expected JSON in .*config.json, found: "),
     "a list": (described([1]), "expected a JSON object in .*, found list"),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probekit.probes.scores import against_baselines
+from probekit.probes.scores import against_baselines, factors_beside
 from probekit.statistics import against_share, verdict
 
 
@@ -51,3 +51,30 @@ def test_without_predictions_or_on_other_images_nothing_is_said() -> None:
 
 def test_verdict_needs_less_than_five_per_cent() -> None:
     assert [verdict(d, p) for d, p in ((1, 0.049), (-1, 0.049), (1, 0.05))] == ["above", "below", "not told apart from"]
+
+
+def factors(**right: tuple[int, int]) -> dict[str, Any]:
+    """A row whose factors are right on as many of 40 images as the first number says, from the second one on."""
+    index = np.arange(40)
+    return {
+        "labels": [0] * 40,
+        "factors": {f: {"right": ((index >= a) & (index < a + n)).tolist()} for f, (n, a) in right.items()},
+    }
+
+
+def test_factors_are_compared_on_the_same_images() -> None:
+    """Six images against none: p = .031, enough for one factor and not for two; seven: 2 / 2^7 = .016, enough."""
+    assert factors_beside(factors(a=(30, 0)), factors(a=(24, 0))) == {"a": "above"}
+    assert factors_beside(factors(a=(24, 0)), factors(a=(30, 0))) == {"a": "below"}
+    assert factors_beside(factors(a=(30, 0)), factors(a=(24, 16))) == {"a": "not told apart from"}
+    two = factors_beside(factors(a=(30, 0), b=(30, 0)), factors(a=(24, 0), b=(30, 0)))
+    assert two == dict.fromkeys("ab", "not told apart from")
+    two = factors_beside(factors(a=(31, 0), b=(30, 0)), factors(a=(24, 0), b=(30, 0)))
+    assert two == {"a": "above", "b": "not told apart from"}
+
+
+def test_of_factors_that_one_row_lacks_or_on_other_images_nothing_is_said() -> None:
+    first = factors(a=(30, 0))
+    assert factors_beside(first, {}) == factors_beside(first, factors(b=(9, 0))) == {}
+    assert factors_beside(first, factors(a=(0, 0)) | {"labels": [1] * 40}) == {}
+    assert factors_beside(first, {"labels": [0] * 40, "factors": {"a": {"accuracy": 0.5}}}) == {}

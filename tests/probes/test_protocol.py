@@ -59,7 +59,8 @@ def test_a_factor_that_is_the_label_is_fitted_with_it(protocol: str, monkeypatch
     monkeypatch.setattr("probekit.probes.protocol.fit", counted)
     row = run(train, test, protocol, classes=("a", "b"))
     assert counted.call_count == 2
-    assert row["factors"]["hard"] == {key: row[key] for key in ("accuracy", "ci", "n", "C", "note")}
+    right = [guess == label for guess, label in zip(row["predicted"], row["labels"], strict=True)]
+    assert row["factors"]["hard"] == {key: row[key] for key in ("accuracy", "ci", "n", "C", "note")} | {"right": right}
     assert row["factors"]["easy"]["accuracy"] > row["accuracy"]
     flipped = test.factors["hard"].copy()
     flipped[0] = 1 - flipped[0]
@@ -113,6 +114,7 @@ def test_each_factor_has_its_own_probe() -> None:
     easy, hard = row["factors"]["easy"], row["factors"]["hard"]
     assert easy["accuracy"] > 0.98
     assert 0.55 < hard["accuracy"] < 0.85
+    assert [sum(found["right"]) / 120 for found in (easy, hard)] == [easy["accuracy"], hard["accuracy"]]
     alone = probe(
         "row", "encoder", Part(train.x, train.factors["hard"]), Part(test.x, test.factors["hard"]),
         classes=("0", "1"), protocol="fixed", seed=0,
@@ -132,6 +134,7 @@ def test_a_factor_with_one_value_is_undefined_not_an_error() -> None:
     row = run(replace(train, factors={"flat": 0 * train.y}), replace(test, factors={"flat": test.y % 2}))
     assert row["factors"]["flat"]["accuracy"] is None
     assert row["factors"]["flat"]["note"]
+    assert row["factors"]["flat"]["right"] == []
     json.dumps(row, allow_nan=False)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from probekit.measurement import Result, read_result
 from probekit.output.document import Table
-from probekit.output.pictures import save_png
+from probekit.output.pictures import save
 from probekit.output.terminal import show_table
 from probekit.probes.measurements.all_checkpoints import AllCheckpoints
 from probekit.probes.measurements.base import Probe
@@ -85,7 +85,7 @@ def test_charts_are_drawn_and_leave_matplotlib_alone(classes: int, tmp_path: Pat
     charts = Linear().charts(result(Linear(), *rows(classes)))
     assert [chart.key for chart in charts] == ["bars", "confusion"]
     for chart in charts:
-        image = imread(save_png(chart.draw(), tmp_path / f"{chart.key}.png", dpi=120))
+        image = imread(save(chart.draw(), tmp_path / f"{chart.key}.png"))
         assert image.shape[1] >= 400
         assert image[..., :3].std() > 0.05
     assert dict(matplotlib.rcParams) == settings

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from probekit.measurement import measurement
-from probekit.output.pictures import save_png
+from probekit.output.pictures import save
 from probekit.probes.protocol import Part, probe
 from probekit.probes.spectrum import health
 from probekit.run import Run, create_run, write_json
@@ -74,7 +74,7 @@ def make_run(
     if heatmap:
         write_json(run.results / "heatmap-last.json", heatmap_result(run.name, data, data_hash))
         for stem in ("heatmap-last-gallery", "views-rect-tri"):
-            save_png(picture(), run.figures / f"{stem}.png", dpi=50)
+            save(picture(), run.figures / f"{stem}.png")
     return run
 
 

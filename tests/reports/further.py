@@ -44,6 +44,7 @@ STEMS = {  # of results files, by measurement
     "sgd": "sgd-conrec-last",
     "attentive": "attentive-shared-last",
     "depth": "depth-fixed-last",
+    "map-depth": "map-depth-last",
     "all-checkpoints": "all-checkpoints-fixed-last",
     "exam": "exam-last",
     "reconstruction": "reconstruction-last",
@@ -91,6 +92,7 @@ def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
         "attentive", [_attended(Linear().row(source, where)) for source in sources[:2]], protocol="shared"
     )
     found["depth"] = _deep()
+    found["map-depth"] = _looked()
     found["all-checkpoints"] = _followed()
     exam = Exam()
     found["exam"] = result_of("exam", answers.rows(), **answers.about(exam), command="probekit exam a")
@@ -121,6 +123,31 @@ def _deep() -> dict[str, Any]:
     ]
     rows.append({"name": "raw pixels", "kind": "baseline", "scores": {"linear": {"value": 0.2, "ci": None}}})
     return result_of("depth", rows, protocol="fixed")
+
+
+def _looked() -> dict[str, Any]:
+    """A map at two layers of an encoder and of random weights, ceilings, and a baseline without a layer."""
+    scores = {f"{name}: corner": {"value": 0.5, "ci": [0.4, 0.6]} for name in ("rank accuracy, normalised", "AUROC")}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": f"{before}level{i}, {name}",
+            "kind": kind,
+            "map": name,
+            "grid": [4, 4],
+            "layer": f"level{i}",
+            "depth": i,
+            "scores": scores,
+        }
+        for before, name, kind in (
+            ("", "cam", "encoder"),
+            ("", "ceiling", "ceiling"),
+            ("random weights, ", "cam", "baseline"),
+        )
+        for i in (1, 2)
+    ]
+    rows.append({"name": "edges", "kind": "baseline", "map": "edges", "grid": [16, 16], "scores": scores})
+    about = {"split": "test", "n": 9, "target": "pair", "left_out": [], "command": "probekit heatmap a --layer all"}
+    return result_of("map-depth", rows, **about)
 
 
 def _followed() -> dict[str, Any]:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from probekit.output.pictures import save_both
 from probekit.reports.build import build
 from probekit.reports.collect import collect
 from probekit.reports.page import html
-from tests.reports.folders import HOSTILE, hostile_runs, make_run
+from tests.reports.folders import HOSTILE, hostile_runs, make_run, picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
@@ -163,6 +164,21 @@ def test_phone_and_desktop_light_and_dark(opened: Opened, scheme: str, width: in
     page.screenshot(path=shot, full_page="SHOTS" in os.environ)  # which takes seconds, and nobody would look at it
     assert shot.read_bytes().startswith(PNG)
     assert opened.complaints == []
+
+
+def test_a_dark_page_has_dark_pictures(browser: BrowserContext, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", heatmap=True)
+    save_both(picture(), run.figures / "heatmap-last-gallery.png")  # the other picture has no dark twin
+    path = tmp_path / "report.html"
+    path.write_text(html(build(collect([run]))), encoding="utf-8")
+    page = Opened(browser.new_page(), path).page
+    shown = "[...document.images].filter(image => image.offsetParent).map(image => image.className).sort()"
+    for scheme, expected in (("light", ["light", "light"]), ("dark", ["dark", "light"])):
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        assert page.evaluate(shown) == expected
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(shown) == ["light", "light"]
+    page.close()
 
 
 def test_a_click_shows_a_wide_figure_whole_and_another_shrinks_it(opened: Opened) -> None:

@@ -85,10 +85,10 @@ def test_notes_stand_under_each_measurement_and_nowhere_else(tmp_path: Path) -> 
     run = add_further(make_run(tmp_path, "a", heatmap=True))
     for path in run.results.glob("*.json"):
         content = json.loads(path.read_text())
-        path.write_text(json.dumps(content | {"notes": [f"{read_result(content).name} lacks random weights"]}))
+        path.write_text(json.dumps(content | {"notes": [f"of {read_result(content).name}: no random weights"]}))
     parts = markdown(build(collect([run]))).split("\n### ")
     for each in measurements():
-        noted = [part.partition("\n")[0] for part in parts if f"{each.name} lacks random weights" in part]
+        noted = [part.partition("\n")[0] for part in parts if f"of {each.name}: no random weights" in part]
         assert noted == [each.title]
 
 

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probekit.output.charts import PALETTE, draw_confusion, draw_lines, to_svg
+from probekit.output.charts import draw_confusion, draw_lines
 from probekit.output.document import Chapter, Document, Note, Picture, Section
+from probekit.output.style import PALETTE
+from probekit.output.svg import to_svg
 from probekit.reports.build import build
 from probekit.reports.collect import collect
 from probekit.reports.page import html, markdown

@@ -175,7 +175,11 @@ def test_what_is_no_export_is_never_replaced(home: Path) -> None:
     assert "type --overwrite to replace it" in refused("export", "mine", "--out", "shared")
     Path("shared/model.onnx").write_bytes(b"of an export before")
     run("export", "mine", "--out", "shared", "--overwrite")
-    assert {path.name for path in Path("shared").iterdir()} == {"README.md", "model.safetensors"}
+    card = Path("shared/README.md").read_text()
+    assert "model.onnx" in card
+    assert "model.safetensors" in card
+    assert Path("shared/model.onnx").read_bytes() != b"of an export before", "of these weights, and not lost"
+    assert {path.name for path in Path("shared").iterdir()} == {"README.md", "model.onnx", "model.safetensors"}
     for folder in ("data", "runs"):
         told = refused("export", "mine", "--out", folder, "--overwrite")
         assert told == f"expected an export or nothing at {folder}, found something else; choose another --out"

@@ -106,14 +106,15 @@ def probe(options: Namespace) -> None:
 def in_place() -> Iterator[None]:
     """The sweep command has this file as its children, and leaves out what loads torch."""
     from probekit.registry import METHODS
-    from probekit.sweep import jobs
+    from probekit.sweep import dry_run, jobs, request
     from probekit.sweep import start as command
 
     with (
         patch.dict(METHODS, dict.fromkeys(METHODS, "tests.sweep.stub:Method")),
         patch.object(jobs, "COMMAND", (sys.executable, __file__)),
-        patch.object(command, "built", lambda planned, device: planned),
-        patch.object(command, "_gpus", lambda device: os.environ.get("STUB_GPUS", "").split()),
+        patch.object(request, "built", lambda planned, device: planned),
+        patch.object(dry_run, "run_hours", lambda planned, shapes: [None] * len(planned)),
+        patch.object(command, "_gpus", lambda device, each: os.environ.get("STUB_GPUS", "").split()),
         patch.object(command, "_share", lambda session, at_once, gpus: (at_once or len(gpus) or 2, 1)),
     ):
         yield

@@ -22,7 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 from probekit import cli
-from probekit.files import holder
+from probekit.locks import holder
 from probekit.run import Run
 from probekit.sweep import jobs
 from probekit.sweep.folder import SweepFolder
@@ -417,7 +417,7 @@ def test_who_asks_twice_asks_the_children_once(
     """A second signal would end a child before it has saved (`probekit.output.console`)."""
     sent: list[int] = []
     child = SimpleNamespace(poll=lambda: None, send_signal=sent.append)
-    monkeypatch.setattr(jobs, "start", lambda command, log, environment: child)
+    monkeypatch.setattr(jobs, "start", lambda command, log, environment, several: child)
     monkeypatch.setattr(jobs, "POLL", 0.0)
     outcomes: list[str] = []
     looks: list[int] = []

@@ -13,7 +13,8 @@ import pytest
 from matplotlib.colors import to_hex
 from rich.console import Console
 
-from probekit.output.charts import LIGHT, draw_curves, geometric
+from probekit.output.charts import draw_curves, geometric
+from probekit.output.style import LIGHT
 from probekit.sweep.definition import Curve, describe, parse, shipped
 from probekit.sweep.folder import SweepFolder
 from probekit.sweep.plan import definition, plan_runs
@@ -240,10 +241,17 @@ def test_the_figure_shows_the_numbers() -> None:
     alone = np.asarray(first.collections[-1].get_paths()[2].vertices)  # the bag at 16, whose neighbour has no interval
     np.testing.assert_allclose(alone, [[16, 99], [16, 100]])
     assert (first.get_xlabel(), first.get_title(loc="left")) == ("corner_radius, px at 128", "rt")
-    # One colour a name, whatever else a chart has; the names once, below.
+    # One colour a name, whatever else a chart has; the names once, above.
     assert {to_hex(axes.lines[-2].get_color()) for axes in (first, second)} == {LIGHT["green"]}
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["net", "net@norm", "patch bag"]
+
+
+def test_a_curve_alone_has_names_at_the_ends_of_its_lines() -> None:
+    (curve,) = collect_curves([CURVE], ROWS, BESIDE)
+    figure = draw_curves([curve])
+    assert not figure.legends
+    assert {text.get_text() for text in figure.axes[0].texts} == {"net", "net@norm", "patch bag"}
 
 
 def results() -> dict[str, Any]:

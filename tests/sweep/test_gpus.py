@@ -43,7 +43,15 @@ def test_every_gpu_that_is_to_be_seen_is_used(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert command._gpus(device) == expected
+    assert command._gpus(device, 1) == expected
+
+
+def test_runs_of_several_gpus_share_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert command._gpus("cuda", 2) == ["0,1", "2,3"]
+    with pytest.raises(ValueError, match="expected 8 GPUs, as the file has gpus = 8, found 5"):
+        command._gpus("cuda", 8)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +90,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, Child]]:
     """Name of a job -> the GPU of its latest process, and that process."""
     found: dict[str, tuple[str, Child]] = {}
 
-    def start(ask: list[str], log: Path, environment: Mapping[str, str]) -> Any:
+    def start(ask: list[str], log: Path, environment: Mapping[str, str], several: object) -> Any:
         found[log.stem] = environment["GPU"], Child()
         return found[log.stem][1]
 

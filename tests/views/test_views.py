@@ -6,17 +6,17 @@ Alone: pytest tests/views/test_views.py
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from probekit.restore.draw import draw_views
+from probekit.output.mosaic import GAP
+from probekit.output.style import COLUMN, PAGE
+from probekit.restore.draw import FRAMES, views_figure
 from probekit.views.corrupt import CORRUPTIONS
 from probekit.views.crops import resize_crops
 from probekit.views.recipes import RECIPES, Recipe, ViewMaker, make_views
@@ -183,36 +183,46 @@ def test_mistakes_are_one_line(recipe: str, images: Tensor, says: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("channels", CORRUPTIONS)
-def test_picture(recipe: str, channels: int, tmp_path: Path) -> None:
+def test_picture(recipe: str, channels: int) -> None:
     seen: list[Tensor] = []
 
     def predict(inputs: Tensor) -> Tensor:
         seen.append(inputs)
         return torch.zeros_like(inputs)
 
-    def draw(name: str, predicted: bool) -> NDArray[np.generic]:
-        out = tmp_path / "figures" / name
+    def columns(predicted: bool) -> int:
         images = noise(6, channels, 16, 16)
-        assert (
-            draw_views(images, recipe=recipe, seed=0, title="a title", out=out, predict=predict if predicted else None)
-            == out
-        )
-        picture = cv2.imread(str(out))
-        assert picture is not None
-        return picture
+        figure = views_figure(images, recipe=recipe, seed=0, title="a title", predict=predict if predicted else None)
+        (axes,) = figure.axes
+        assert figure.get_size_inches()[0] in (COLUMN, PAGE)
+        assert axes.get_ylim() == (4, 0)
+        return round(axes.get_xlim()[1])
 
     kinds = len(CORRUPTIONS[channels]) if RECIPES[recipe].corrupt else 0
-    plain = draw("plain.png", not kinds)  # without corruption nothing is predicted
-    predicted = draw("predicted.png", True) if kinds else plain
+    plain = columns(not kinds)  # without corruption nothing is predicted
+    predicted = columns(True) if kinds else plain
     assert [tuple(x.shape) for x in seen] == [(4, channels, 16, 16)] * kinds
-    # A column for each view, small crops too, or two for each kind of corruption and a third with predictions.
-    columns = 2 * kinds or sum(crops.n for crops in RECIPES[recipe].crops)
-    assert plain.shape[1] == round(150 * max(4.4, 1.1 * columns + 0.2))
-    assert predicted.shape[1] == round(150 * max(4.4, 1.1 * (columns + kinds) + 0.2))
-    assert plain.std() > 10
+    # The source, then a column for each view, small crops too; or the target, and one or two for each corruption.
+    assert plain == 1 + (1 + kinds if kinds else sum(crops.n for crops in RECIPES[recipe].crops))
+    assert predicted == plain + kinds
 
 
-def test_picture_is_of_views_of_the_size_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_boxes_of_the_picture_are_those_of_the_crops() -> None:
+    """Of the first recipe with two large views: their corners, in pixels of the source, in its colours."""
+    images = noise(3, 1, 32, 48)
+    views = make_views("simclr", images, seeded())
+    (axes,) = views_figure(images, recipe="simclr", seed=0, title="", predict=None).axes
+    framed = [patch for patch in axes.patches if to_hex(patch.get_edgecolor()) == FRAMES[0]]
+    boxes = [patch for patch in framed if isinstance(patch, Rectangle) and patch.get_x() < 1]
+    assert len(boxes) == 3
+    scale = (1 - 2 * GAP) / 48
+    for patch, box in zip(boxes, views.boxes[0].tolist(), strict=True):
+        assert patch.get_x() == pytest.approx(GAP + scale * box[0], abs=1e-6)
+        assert patch.get_width() == pytest.approx(scale * (box[2] - box[0]), abs=1e-6)
+        assert patch.get_height() == pytest.approx(scale * (box[3] - box[1]), abs=1e-6)
+
+
+def test_picture_is_of_views_of_the_size_that_is_asked_for() -> None:
     seen: list[Tensor] = []
 
     def predict(inputs: Tensor) -> Tensor:
@@ -220,7 +230,7 @@ def test_picture_is_of_views_of_the_size_that_is_asked_for(tmp_path: Path) -> No
         return inputs
 
     images = noise(2, 1, 32, 48)
-    draw_views(images, recipe="conrec", seed=0, title="a title", out=tmp_path / "a.png", predict=predict, size=(16, 24))
+    views_figure(images, recipe="conrec", seed=0, title="a title", predict=predict, size=(16, 24))
     assert {tuple(x.shape) for x in seen} == {(2, 1, 16, 24)}
 
 

@@ -32,6 +32,10 @@ class Broken(ValueError):  # noqa: N818 - a state of an image, named as users na
     """An image that cannot be read; the text is the reason."""
 
 
+class BrokenImages(ValueError):  # noqa: N818 - a state of a source
+    """Some images cannot be read, and were not to be left out; they may be repaired."""
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A file that was left out."""

@@ -1,9 +1,10 @@
 """From a source to the writer: images are decoded, resized and packed in threads, and written in order."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import cv2
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 from probekit import __version__
 from probekit.config import SIDE
 from probekit.data.ahead import in_order
-from probekit.data.duplicates import LENGTH, Signed, Signs, signs_of
+from probekit.data.duplicates import Signed, Signs, signs_of
 from probekit.data.importers.base import Broken, Item, Masked, Skipped, Source, Told
 from probekit.data.importers.images import has_colour, to_channels, to_square
-from probekit.data.importers.journal import Done, Journal
 from probekit.data.importers.pixels import Rule, to_8_bits
 from probekit.h5 import Block, DatasetWriter, EncodedBlock, Split, as_columns, chunk_rows, decode, encode, pack
+from probekit.h5.file import file_info, file_rows
 
 Pixels = NDArray[np.uint8]
 
@@ -102,6 +103,20 @@ class Form:
         return masks
 
 
+@dataclass(frozen=True)
+class Done:
+    """Consecutive items that were dealt with.
+
+    `broken`: the ones that could not be read; `block`: the others, ready for the file; None if there are none; `signs`:
+    theirs, if near-duplicates are looked for.
+    """
+
+    items: Sequence[Item]
+    broken: list[Skipped]
+    block: Block | EncodedBlock | None
+    signs: Signs | None = None
+
+
 @dataclass
 class _Run:
     """Consecutive items, collected until their images fill a block."""
@@ -113,58 +128,94 @@ class _Run:
     masks: list[Pixels] = field(default_factory=list)
 
 
-def write_source(
-    writer: DatasetWriter, source: Source, form: Form, journal: Journal, *, skip_broken: bool, told: Told
-) -> tuple[list[Skipped], dict[str, Signed]]:
-    """Writes all splits of a source; returns the broken images that were left out, and the signs of the others.
+@dataclass
+class Written:
+    """What became of the items of a source so far.
 
-    `journal`: what an interrupted import had done; writes and notes what this one does. A NeedsColour if the form has 1
-    channel and an image has colour; a NeedsRange if an image is of another type than the form knows; a ValueError if an
-    image is broken, or the images have several sizes.
+    `skipped`: broken images that were left out; by split of the others `n`, and where signs are made `names` and
+    `signs`.
     """
-    total, done = sum(map(len, source.splits.values())), 0
-    skipped: list[Skipped] = []
-    signed: dict[str, Signed] = {}
-    blocks = _Blocks(source, form)
-    # Packing has threads of its own: behind images yet to be decoded it would come late, and the file with it.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(os.cpu_count()) as packers:
-        for split, items in source.splits.items():
-            writer.begin(split, len(items))
-            start, before = 0, len(skipped)
-            names: list[str] = []
-            signs: list[Signs] = []
 
-            def note(part: Done, split: str = split, names: list[str] = names, signs: list[Signs] = signs) -> None:
-                journal.add(split, part)
-                skipped.extend(part.broken)
-                if part.signs is not None:
-                    broken = {item.path for item in part.broken}
-                    names.extend(item.key for item in part.items if item.key not in broken)
-                    signs.append(part.signs)
+    skipped: list[Skipped] = field(default_factory=list)
+    n: dict[str, int] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    signs: dict[str, list[Signs]] = field(default_factory=dict)
 
-            for part in journal.replay(split, items, source):
-                blocks.expect_shape_of(part)
-                note(part)
-                start += len(part.items)
-            if start:
-                told.note(f"going on after {start:,} of {len(items):,} {split} images of an unfinished import")
-            done += start
-            for part in blocks.of(pool, packers, items[start:]):
-                done += len(part.items)
-                told.progress(done, total)
-                note(part)
-            if form.signed:
-                signed[split] = Signed(names, np.concatenate(signs) if signs else np.empty((0, LENGTH), np.uint8))
-            if skip_broken and len(items) == len(skipped) - before:
-                raise ValueError(f"expected at least one image in split {split}, found none but broken ones")
-    if skipped and not skip_broken:
-        journal.keep()
-        first = skipped[0]
-        raise ValueError(
-            f"{len(skipped)} broken image{'s' * (len(skipped) > 1)}, the first {first.path!r}: {first.reason}; "
-            "repair or remove it, or type --skip-broken"
-        )
-    return skipped, signed
+    def add(self, split: str, items: Sequence[Item], broken: Sequence[Skipped], signs: Signs | None) -> None:
+        """Takes in the next items of a split; `signs`: of those that are not broken, None without any."""
+        self.skipped += broken
+        self.n[split] = self.n.get(split, 0) + len(items) - len(broken)
+        if signs is not None:
+            gone = {item.path for item in broken}
+            self.names.setdefault(split, []).extend(item.key for item in items if item.key not in gone)
+            self.signs.setdefault(split, []).append(signs)
+
+    def extend(self, behind: "Written") -> None:
+        """Takes in what became of the items behind these."""
+        self.skipped += behind.skipped
+        for split, n in behind.n.items():
+            self.n[split] = self.n.get(split, 0) + n
+        for split, signs in behind.signs.items():
+            self.names.setdefault(split, []).extend(behind.names[split])
+            self.signs.setdefault(split, []).extend(signs)
+
+    @property
+    def signed(self) -> dict[str, Signed]:
+        """The signs of each split."""
+        return {split: Signed(self.names[split], np.concatenate(signs)) for split, signs in self.signs.items()}
+
+
+class Stream:
+    """Writes a source to one file, or to shards one after the other: what came before tells what is expected."""
+
+    def __init__(self, source: Source, form: Form, told: Told) -> None:
+        self.source, self.form, self.told = source, form, told
+        self.blocks = _Blocks(source, form)
+        self.done, self.total = 0, sum(map(len, source.splits.values()))
+
+    def items(self, ranges: Mapping[str, range]) -> Iterator[Item]:
+        """Some items of each split."""
+        for split, own in ranges.items():
+            yield from self.source.splits[split][own.start : own.stop]
+
+    def write(self, writer: DatasetWriter, ranges: Mapping[str, range]) -> Written:
+        """Writes some items of each split, those that are not broken.
+
+        A NeedsColour if the form has 1 channel and an image has colour; a NeedsRange if an image is of another type
+        than the form knows; a ValueError if the images have several sizes.
+        """
+        written = Written()
+        # Packing has threads of its own: behind images yet to be decoded it would come late, and the file with it.
+        with ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(os.cpu_count()) as packers:
+            for split, own in ranges.items():
+                items, begun = self.source.splits[split][own.start : own.stop], False
+                for part in self.blocks.of(pool, packers, items):
+                    if part.block is not None:
+                        if not begun:
+                            writer.begin(split, len(items))
+                        begun = True
+                        writer.append(part.block)
+                    written.add(split, part.items, part.broken, part.signs)
+                    self.done += len(part.items)
+                    self.told.progress(self.done, self.total)
+        return written
+
+    def kept(self, path: Path, ranges: Mapping[str, range], broken: Sequence[Skipped]) -> Written:
+        """Takes in a finished shard, whose broken images are known."""
+        written, info = Written(), file_info(path)
+        for split, own in ranges.items():
+            items = self.source.splits[split][own.start : own.stop]
+            keys = {item.key for item in items}
+            gone = [item for item in broken if item.path in keys]
+            signs = None
+            if found := info.splits.get(split):
+                self.blocks.expect_shape(items[0].key, found.shape)
+                if self.form.signed:
+                    rows = (slice(begin, min(begin + FILES, found.n)) for begin in range(0, found.n, FILES))
+                    signs = np.concatenate([signs_of(list(file_rows(path, split, each).images)) for each in rows])
+            written.add(split, items, gone, signs)
+            self.done += len(items)
+        return written
 
 
 class _Blocks:
@@ -180,11 +231,6 @@ class _Blocks:
         for run, (block, signs) in in_order(packers, self._packed, runs, 1 + (os.cpu_count() or 1)):
             yield Done(run.items, run.broken, block, signs)
 
-    def expect_shape_of(self, part: Done) -> None:
-        """Later images must have the shape of a finished block's."""
-        if isinstance(part.block, Block):
-            self._expect_shape(part.items[0].key, part.block.shape[1:])
-
     def _runs(self, fetched: Iterable[tuple[Item, Fetched]]) -> Iterator[_Run]:
         run = _Run()
         for item, found in fetched:
@@ -197,7 +243,7 @@ class _Blocks:
             run.images.append(image)
             run.masks += [] if found.masks is None else [found.masks]
             if not isinstance(image, bytes):
-                self._expect_shape(item.key, image.shape)
+                self.expect_shape(item.key, image.shape)
             if len(run.images) == self._rows(image):
                 yield run
                 run = _Run()
@@ -207,7 +253,8 @@ class _Blocks:
     def _rows(self, image: Pixels | bytes) -> int:
         return FILES if isinstance(image, bytes) else chunk_rows(*(*image.shape, 1)[:3])
 
-    def _expect_shape(self, key: str, shape: tuple[int, ...]) -> None:
+    def expect_shape(self, key: str, shape: tuple[int, ...]) -> None:
+        """Refuses an image of another shape than the first."""
         if self.first is None:
             self.first = (key, shape)
         first, wanted = self.first

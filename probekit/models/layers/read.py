@@ -73,6 +73,11 @@ class Layers:
         why = next((f" ({line})" for line in self.left_out if line.startswith(f"{layer}: ")), "")
         raise ValueError(nearest("layer", layer, self.known) + why)
 
+    def depth(self, name: str) -> int:
+        """The place of a layer in the order that an image passes them: 1 is what the number 1 stands for."""
+        order = list(self.known)
+        return order.index(name) - order.index(self.numbered[0]) + 1
+
     def path(self, name: str) -> str:
         """Where in the encoder a layer's module is; "" of what is none."""
         return self.known[name].path.removeprefix("encoder.")

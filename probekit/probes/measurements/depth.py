@@ -105,9 +105,6 @@ class Depth(Curve):
         for split in conditions.labels.parts:
             views[0].embed_at(views, info, split)
         found = []
-        layers = views[0].layers
-        order = list(layers.known)
-        first = order.index(layers.numbered[0])
         for view in views:
             layer = str(view.weights.layer)
             conditions.console.print(f"  {prefix}{layer} ...")
@@ -116,7 +113,7 @@ class Depth(Curve):
             for each in self._followed(conditions):
                 if kind == m.ENCODER or RANDOM in each.baselines:
                     scores |= kept_scores(each, each.row(source, conditions))
-            about = {"layer": layer, "depth": order.index(layer) - first + 1, "dim": view.encoder.dim}
+            about = {"layer": layer, "depth": view.layers.depth(layer), "dim": view.encoder.dim}
             found.append({"name": source.name, "kind": kind, **about, "scores": scores})
         return found
 

@@ -1,6 +1,6 @@
 """The linear probe: logistic regression on frozen features (ConRec paper, section 2.5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -54,6 +54,7 @@ class Answers(m.Named):
 class Factor(TypedDict):
     accuracy: m.Share | None
     ci: m.Interval
+    right: NotRequired[list[bool]]
 
 
 class LinearRow(Answers):
@@ -143,7 +144,22 @@ def answer_sentences(result: m.Result) -> list[str]:
     parts = [f"{verdict} {', '.join(names)}" for verdict, names in named.items() if names]
     if not parts:
         return [line]
-    return [line, f"On the same test images the encoder is {'; '.join(parts)} (docs/protocols.md, Baselines)."]
+    beside = f"On the same test images the encoder is {'; '.join(parts)} (docs/protocols.md, Baselines)."
+    return [line, beside, *factor_sentences(encoder, others)]
+
+
+def factor_sentences(encoder: m.Row, others: Sequence[m.Row]) -> list[str]:
+    """Each class factor beside the same network with random weights: what training added."""
+    from probekit.probes.scores import factors_beside
+
+    random = next((row for row in others if row["name"] == RANDOM), {})
+    told = factors_beside(encoder, random)
+    parts = [
+        f"{name} {100 * encoder['factors'][name]['accuracy']:.1f} %, {found} {RANDOM} "
+        f"({100 * random['factors'][name]['accuracy']:.1f})"
+        for name, found in told.items()
+    ]
+    return [f"Class factors: {'; '.join(parts)}; McNemar's exact test, Holm over them."] if parts else []
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
@@ -89,8 +90,9 @@ class Retrieval(Probe):
 
     def charts(self, result: m.Result) -> list[Chart]:
         row = m.encoder_row(result)
-        how = "One row for each query: itself, its 3 nearest, and ranks 18 to 20. Green: of the query's class."
-        draw = partial(_gallery, row, result["data"])
+        how = "One row for each query: itself, its 3 nearest, and ranks 18 to 20. Framed in blue: of the query's class."
+        title = f"Nearest images by cosine, {result['run']} on {Path(result['data']).stem}"
+        draw = partial(_gallery, row, result["data"], title)
         return [Chart("gallery", "Nearest images", how, draw, photographs=True)] if row["gallery"] else []
 
     def named(self) -> tuple[str, ...]:
@@ -141,15 +143,13 @@ def _percents(found: Mapping[str, Any] | None) -> Cell:
     return percents((found or {}).get("value"), (found or {}).get("ci"))
 
 
-def _gallery(row: m.Row, data: str) -> Any:
-    from pathlib import Path
-
+def _gallery(row: m.Row, data: str, title: str) -> Any:
     from probekit.h5 import read_images
-    from probekit.output.pictures import draw_gallery
+    from probekit.output.mosaic import draw_gallery
 
     lines = []
     for shown in row["gallery"]:
         numbers = [shown["query"], *shown["positive"], *shown["negative"]]
         images = read_images(Path(data), "test", numbers).images
         lines.append((images, [row["labels"][i] == row["labels"][numbers[0]] for i in numbers[1:]]))
-    return draw_gallery(lines)
+    return draw_gallery(lines, title)

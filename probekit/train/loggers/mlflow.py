@@ -33,7 +33,8 @@ class MLflow(Logger):
             uri = os.environ.get("MLFLOW_TRACKING_URI")
             raise ValueError(
                 f"expected a store of MLflow at {uri or 'its default place'}, found: {first_line(error)[:80]}; "
-                "mlflow-skinny alone has no database; for a server set MLFLOW_TRACKING_URI=http://...; "
+                "mlflow-skinny alone has no database, which sqlalchemy and alembic bring; "
+                "for a server set MLFLOW_TRACKING_URI=http://...; "
                 "for a folder set MLFLOW_TRACKING_URI=mlruns and MLFLOW_ALLOW_FILE_STORE=true"
             ) from error
         self.place = f"{self.client.tracking_uri}, run {self.key}"

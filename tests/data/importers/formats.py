@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import tarfile
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,9 +280,11 @@ FORMATS: dict[str, Format] = {
 
 
 def rows() -> str:
-    """The table, as it stands in docs/datasets.md."""
-    lines = ["| format | on disk | images and labels | reader |", "|---|---|---|---|"]
-    lines += [f"| {name} | {each.on_disk} | {each.found} | {each.reader} |" for name, each in FORMATS.items()]
+    """The list, as it stands in docs/datasets.md."""
+    lines: list[str] = []
+    for name, each in FORMATS.items():
+        text = f"- **{name}**: {each.on_disk}; images and labels: {each.found}; reader: {each.reader}"
+        lines += textwrap.wrap(text, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
 
 

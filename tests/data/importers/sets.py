@@ -1,6 +1,6 @@
-"""The table of official datasets in docs/datasets.md: python -m tests.data.importers.sets prints it."""
+"""The list of official datasets in docs/datasets.md: python -m tests.data.importers.sets prints it."""
 
-from collections.abc import Iterator
+import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,21 +9,19 @@ from probekit.data.importers.official.base import Official
 from tests.data.importers.layouts import LAYOUTS
 
 SPLITS = ("train", "val", "test")
-HEAD = "| name | ROOT holds | train / val / test | px | classes | tried on |\n|---|---|---|---|---|---|\n"
 
 
 def table() -> str:
-    """A row for each entry of `OFFICIAL`: its own words and numbers, and the images of its miniatures."""
-    return HEAD + "\n".join(f"| {' | '.join(_row(name, official))} |" for name, official in OFFICIAL.items()) + "\n"
+    """An item for each entry of `OFFICIAL`: its own words and numbers, and the images of its miniatures."""
+    return "".join(f"{line}\n" for name, official in OFFICIAL.items() for line in _item(name, official))
 
 
-def _row(name: str, official: Official) -> Iterator[str]:
-    yield name
-    yield official.needs.replace("<", "\\<") or "nothing"
-    yield " / ".join(f"{official.sizes[split]:,}" if split in official.sizes else "\N{EN DASH}" for split in SPLITS)
-    yield str(official.size)
-    yield ", ".join(f"{n:,} {kind}" for kind, n in official.labels.items()) or f"{official.classes:,}"
-    yield _tried(name)
+def _item(name: str, official: Official) -> list[str]:
+    needs = official.needs.replace("<", "\\<") or "nothing"
+    sizes = " / ".join(f"{official.sizes[split]:,}" if split in official.sizes else "\N{EN DASH}" for split in SPLITS)
+    classes = ", ".join(f"{n:,} {kind}" for kind, n in official.labels.items()) or f"{official.classes:,}"
+    text = f"- **{name}**: {needs}; {sizes} images of {official.size} px; classes: {classes}; tried on: {_tried(name)}"
+    return textwrap.wrap(text, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _tried(name: str) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from probekit.cli import app
-from probekit.data.importers.journal import is_unfinished
+from probekit.data.importers.unfinished import Unfinished, is_unfinished
 from probekit.h5 import read_info, read_split, verify
 from tests.data.importers import formats
 from tests.data.importers.formats import FORMATS, Mini, N, pictures, png, table
@@ -69,24 +69,25 @@ def test_a_truncated_file_is_one_line(tmp_path: Path, name: str) -> None:
 def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mini = made(name, tmp_path)
     take(mini.source, tmp_path / "whole.h5", **mini.typed)
-    out, add = tmp_path / "out.h5", "probekit.data.importers.journal.Journal.add"
-    from probekit.data.importers.journal import Journal
+    monkeypatch.setattr("probekit.data.importers.importer.IN_A_SHARD", 2)
+    take(mini.source, tmp_path / "shards.h5", **mini.typed)
+    assert read_info(tmp_path / "shards.h5").content_hash == read_info(tmp_path / "whole.h5").content_hash
+    out, add, done = tmp_path / "out.h5", Unfinished.add, list[str]()
 
-    real, done = Journal.add, []
-
-    def stop(journal: Journal, split: str, part: Any) -> None:
-        real(journal, split, part)
-        done.append(split)
+    def stop(unfinished: Unfinished, file: str, *rest: Any) -> None:
+        add(unfinished, file, *rest)
+        done.append(file)
         if len(done) == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(add, stop)
+        patched.setattr(Unfinished, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             take(mini.source, out, **mini.typed)
     assert is_unfinished(out)
     take(mini.source, out, **mini.typed)
-    assert out.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    for path in (tmp_path / "shards.h5").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["Hugging Face parquet", "Hugging Face `save_to_disk`", "webdataset", "HDF5"])
@@ -226,7 +227,7 @@ def test_images_that_a_column_only_names_are_read_beside_it(tmp_path: Path) -> N
     info, _ = take(tmp_path / "a.parquet", tmp_path / "out.h5")
     np.testing.assert_array_equal(read_split(info.path, "train").images, pictures("test"))
     (tmp_path / "1.png").unlink()
-    assert_refused(tmp_path / "a.parquet", tmp_path / "b.h5", "1 broken image", "'1.png'", keeps=True)
+    assert_refused(tmp_path / "a.parquet", tmp_path / "b.h5", "1 broken image", "'1.png'")
 
 
 def test_a_metadata_table_must_know_every_image(tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_a_shard_without_an_image_of_a_sample_is_a_broken_image(tmp_path: Path) 
     with webdataset.TarWriter(str(tmp_path / "a.tar")) as sink:
         for k, image in enumerate(pictures("test")):
             sink.write({"__key__": f"{k}", "cls": k % 2} | ({"jpg": jpeg(image)} if k != 3 else {}))
-    assert_refused(tmp_path / "a.tar", tmp_path / "out.h5", "1 broken image", "'a/3'", keeps=True)
+    assert_refused(tmp_path / "a.tar", tmp_path / "out.h5", "1 broken image", "'a/3'")
     info, skipped = take(tmp_path / "a.tar", tmp_path / "out.h5", skip_broken=True)
     assert (info.splits["train"].n, [item.path for item in skipped]) == (4, ["a/3"])
 

@@ -30,14 +30,14 @@ def take(source: Path, out: Path, **options: Any) -> tuple[DatasetInfo, list[Ski
     return Import(Options(**options), out=out, told=Told(lambda done, total: None), **how).of(source)
 
 
-def assert_refused(source: Path, out: Path, *words: str, keeps: bool = False, **options: Any) -> None:
+def assert_refused(source: Path, out: Path, *words: str, **options: Any) -> None:
     with pytest.raises((ValueError, OSError)) as caught:
         take(source, out, **options)
     text = str(caught.value)
     assert "\n" not in text
     assert all(word in text for word in words), text
     assert not out.exists()
-    assert bool(list(out.parent.glob(".*.partial"))) == keeps
+    assert not list(out.parent.glob(".*.partial"))
 
 
 def decode_rgb(path: Path) -> NDArray[np.uint8]:
@@ -384,9 +384,9 @@ BREAK: dict[str, Callable[[Path], object]] = {
 def test_a_broken_image_is_one_line_or_skipped(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     root = class_folders(tmp_path / "set", {"a": 70, "b": 3})
     BREAK[name](root / "a" / f"035 {name}")
-    assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "1 broken image,", "--skip-broken", keeps=True)
+    assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "1 broken image,", "--skip-broken")
     BREAK[name](root / "b" / name)
-    assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "2 broken images,", keeps=True)
+    assert_refused(root, tmp_path / "a.h5", f"a/035 {name}", "2 broken images,")
     info, skipped = take(root, tmp_path / "a.h5", skip_broken=True)
     assert [item.path for item in skipped] == [f"a/035 {name}", f"b/{name}"]
     assert all(item.reason and "\n" not in item.reason for item in skipped)
@@ -506,6 +506,6 @@ def test_any_folder_is_one_line_or_sound(
     except (ValueError, OSError) as error:
         assert "\n" not in str(error)  # noqa: PT017 - either way is right
         assert not (folder / "a.h5").exists()
-        assert "broken image" in str(error) or not list(folder.glob(".*"))  # noqa: PT017 - see journal.py
+        assert "broken image" in str(error) or not list(folder.glob(".*"))  # noqa: PT017
     else:
         assert read_split(info.path, "train").images.size > 0

@@ -191,6 +191,7 @@ def test_the_size_says_which_file_of_medmnist_is_read(tmp_path: Path) -> None:
     done = run(*text.partition("probekit import ")[2].split(), "--subset", "--out", tmp_path / "a.h5")
     assert done.exit_code == 0, done.exception
     assert "made" not in done.output
+    assert f"type: probekit import bloodmnist {root}" in refused(str(root / "bloodmnist_64.npz"))
     in_arrays.medmnist(root, name="bloodmnist")
     for size, side in ((28, 28), (48, 64), (64, 64), (224, 64)):
         done = run("bloodmnist", root, "--subset", "--size", size, "--out", tmp_path / "a.h5", "--overwrite")

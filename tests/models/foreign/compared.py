@@ -21,8 +21,7 @@ from tests.models.foreign.table import FOREIGN
 
 CLOSE = 1e-4  # relative to the largest feature
 DOCS = Path(__file__).parents[3] / "docs/encoders.md"
-HEADER = ("project", "one of its names", "backbone", "mapped", "reference", "largest relative difference")
-TABLE = re.compile(re.escape(f"| {' | '.join(HEADER)} |") + r"\n\|[-|]+\|\n((?:\|.*\|\n)*)")
+ITEM = re.compile(r"- \*\*(.+)\*\*: (`.+`) of (`.+`);\n  (\S+ %) mapped; (below \S+) from (.+)\n")
 
 
 @dataclass(frozen=True)
@@ -48,38 +47,35 @@ def compared(case: Case) -> Compared:
 
 
 def rows(found: Mapping[str, Compared]) -> list[list[str]]:
-    """The cells of the table."""
+    """Project, one of its names, backbone, what was mapped, the difference and the reference, of each."""
     return [
         [
             name,
             f"`{FOREIGN[name].example}`",
             f"`{FOREIGN[name].backbone}`",
             f"{100 * each.match.matched / each.match.total:g} %",
-            FOREIGN[name].reference,
             f"below 1e{math.ceil(math.log10(max(each.difference, 1e-7) * 1.5))}",
+            FOREIGN[name].reference,
         ]
         for name, each in found.items()
     ]
 
 
 def documented() -> list[list[str]]:
-    """The cells of the table in the docs."""
-    found = TABLE.search(DOCS.read_text())
-    assert found is not None
-    return [line.strip("| ").split(" | ") for line in found[1].splitlines()]
+    """The same of the list in the docs."""
+    return [[*found.groups()] for found in ITEM.finditer(DOCS.read_text())]
 
 
 def main() -> None:
-    """Writes the table."""
+    """Writes the list."""
     found = {}
     for name, foreign in FOREIGN.items():
         with TemporaryDirectory() as folder:
             found[name] = compared(foreign.make(Path(folder)))
         print(f"{name}: {found[name].difference:.1e}")
-    lines = [f"| {' | '.join(row)} |" for row in (list(HEADER), *rows(found))]
-    lines.insert(1, "|" + "---|" * len(HEADER))
-    text = DOCS.read_text()
-    DOCS.write_text(TABLE.sub(lambda _: "\n".join(lines) + "\n", text))
+    items = (f"- **{a}**: {b} of {c};\n  {d} mapped; {e} from {f}\n" for a, b, c, d, e, f in rows(found))
+    before, *_, after = ITEM.split(DOCS.read_text())
+    DOCS.write_text(before + "".join(items) + after)
 
 
 if __name__ == "__main__":

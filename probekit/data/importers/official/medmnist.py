@@ -48,6 +48,13 @@ def _open(
     )
 
 
+def set_of(path: Path) -> str | None:
+    """The set whose file a path is called like; None if it is called otherwise."""
+    stem, _, side = path.stem.rpartition("_")
+    name = stem if side in map(str, SIDES[1:]) else path.stem
+    return name if path.is_file() and path.suffix == ".npz" and name in SETS else None
+
+
 def _choose(name: str, root: Path, size: int | None) -> tuple[Path, int]:
     """The file to read, and its size: the smallest that need not be enlarged, or else the largest."""
     files = {side: root / (f"{name}.npz" if side == SIDES[0] else f"{name}_{side}.npz") for side in SIDES}
