@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from probekit.cli import shared
 from probekit.output.console import console, errors, print_json
 from probekit.registry import LOGGERS
+from probekit.run import Run
 from probekit.settings import Asked
 
 SETTINGS = "Settings"
@@ -97,16 +99,10 @@ def pretrain(
     quiet: shared.Quiet = False,
 ) -> None:
     """Pretrain a method on a dataset file."""
-    from probekit.cli.overview import about
-    from probekit.h5 import read_info
-    from probekit.output.hints import after_pretraining
-    from probekit.train.launch import is_started, launch
+    from probekit.train.launch import launched
     from probekit.train.start import run_dry, run_pretrain, run_resume
 
-    if dry_run and ((gpus or 1) > 1 or is_started()):
-        raise ValueError("expected --dry-run for one process, whose step it counts, found several; leave --gpus out")
-    if gpus is not None and gpus > 1 and not is_started():
-        launch(gpus, device)
+    if launched(gpus or 1, device, dry_run=dry_run):
         return
     typed = {
         "train.epochs": epochs,
@@ -129,13 +125,19 @@ def pretrain(
         run = run_resume(name, method=method, epochs=epochs, device=device, **common)
     elif not dry_run:
         run = run_pretrain(asked, fail_on_collapse=fail_on_collapse, **made, **common)
-    if dry_run:
-        result = run_dry(asked, **made, **common)
-    else:
-        say.print(after_pretraining(run, read_info(run.data())))
-        result = about(run)
+    result = run_dry(asked, **made, **common) if dry_run else _told(run, say)
     if as_json:
         print_json(result)
+
+
+def _told(run: Run, say: Console) -> dict[str, Any]:
+    """Says what can be done with a run that is trained; what --json prints of it."""
+    from probekit.cli.overview import about
+    from probekit.h5 import read_info
+    from probekit.output.hints import after_pretraining
+
+    say.print(after_pretraining(run, read_info(run.data())))
+    return about(run)
 
 
 def _unresumable(asked: Asked) -> list[str]:
@@ -232,5 +234,10 @@ def sweep(
         print_json(result)
     elif dry_run:
         print(*result.get("commands", ()), sep="\n")
+    _end(problem)
+
+
+def _end(problem: str) -> None:
+    """Ends a sweep that met a problem; "" is none."""
     if problem:
         raise ValueError(problem)

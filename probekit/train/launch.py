@@ -43,6 +43,16 @@ def check_launch(processes: int, device: str) -> None:
         )
 
 
+def launched(processes: int, device: str, *, dry_run: bool) -> bool:
+    """Whether several processes have done this very command; False in each of them, and where one is asked for."""
+    if dry_run and (processes > 1 or is_started()):
+        raise ValueError("expected --dry-run for one process, whose step it counts, found several; leave --gpus out")
+    if processes == 1 or is_started():
+        return False
+    launch(processes, device)
+    return True
+
+
 def launch(processes: int, device: str) -> None:
     """Does this very command in so many processes, as `torchrun --standalone --nproc-per-node N -m probekit` would.
 

@@ -50,8 +50,8 @@ def test_a_cell_that_runs_again_takes_the_place_of_its_class_and_of_no_other() -
 
 
 def test_its_certificate_is_the_commands() -> None:
-    found = probekit.certify("rect-tri", n=40, size=32)
-    assert found.to_dict()["n"] == 40
+    found = probekit.certify("rect-tri", n=80, size=32)
+    assert found.to_dict()["n"] == 80
     assert found.sentences[0].startswith("corner: ")
     assert found.sentences[0] in " ".join(repr(found).split())
     assert "<table>" in found._repr_html_()

@@ -76,7 +76,8 @@ def sweep(*arguments: str, cwd: Path, sleep: float = 0.0) -> tuple[int, str, str
         done = CliRunner().invoke(cli.app, ["sweep", *arguments])
     if done.exception is not None and not isinstance(done.exception, ValueError):
         raise done.exception
-    return done.exit_code, done.output, f"error: {done.exception}\n" if done.exception else ""
+    out = done.stdout if "--dry-run" in arguments else done.output  # commands, for a shell, and nothing else
+    return done.exit_code, out, f"error: {done.exception}\n" if done.exception else ""
 
 
 def wait_for(there: Callable[[], bool]) -> None:

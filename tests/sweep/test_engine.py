@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,9 +21,12 @@ import pytest
 from typer.testing import CliRunner
 
 from probekit import cli
+from probekit.locks import locked
 from probekit.run import Run
-from probekit.sweep import jobs, slurm, start, work
+from probekit.sweep import jobs, slurm, work
 from probekit.sweep import request as asked_for
+from probekit.sweep.plan import PlannedRun
+from probekit.sweep.session import Session
 from probekit.sweep.slurm import read_resources
 from tests.forked import forked_children
 from tests.sweep import stub
@@ -207,7 +210,12 @@ def job(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[work.Work]:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     made: list[Any] = []
-    monkeypatch.setattr(slurm, "submit", lambda session, runs, resources, at_once: made.append((session, runs)) or "12")
+
+    def submit(session: Session, runs: Sequence[PlannedRun], resources: object, at_once: object) -> str:
+        made.append((session, runs))
+        return "12"
+
+    monkeypatch.setattr(slurm, "submit", submit)
     code, _, err = sweep(NAME, *HOUR, "--preset", "quick", "--epochs", "4", cwd=home)
     assert (code, err) == (0, "")
     session, runs = made[0]
@@ -340,7 +348,7 @@ def test_status_while_this_machine_works_writes_nothing(home: Path) -> None:
     (folder / "results.json").unlink()
     with (
         contextlib.chdir(home),
-        start.locked(Path("sweeps/.s.lock"), "it"),
+        locked(Path("sweeps/.s.lock"), "it"),
         Run(Path("runs") / RUNS[0]).locked("probe"),
     ):
         code, out, err = sweep(NAME, "--status", cwd=home)
