@@ -129,7 +129,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
             out = Path(folder) / f"{n}.pt"
             store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
             os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-            multiprocessing.spawn(contend, args=(n, store.port, args, out), nprocs=n)
+            multiprocessing.spawn(contend, args=(n, store.port, args, out), nprocs=n)  # type: ignore[no-untyped-call]
             for clock, seconds in torch.load(out).items():
                 found[clock] |= seconds
     wall = found["wall"]

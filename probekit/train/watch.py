@@ -117,7 +117,7 @@ class Watch:
         self.over.set()
         self.thread.join(BEAT)
         with suppress(Exception), self.lock:
-            self.store.set(f"beat/{ranks.rank()}", LEFT)
+            self.store.set(f"beat/{ranks.rank()}", LEFT.decode())
 
     def tells(self) -> bool:
         """Whether it falls to this process to say what ended all: to the one that asks first."""

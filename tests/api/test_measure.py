@@ -5,6 +5,7 @@ Alone: pytest tests/api/test_measure.py
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,7 +103,7 @@ def test_a_heatmap_of_a_module_and_of_its_run_agree(data: Dataset) -> None:
 
 
 def test_a_string_is_one_of_what_may_be_several(data: Dataset) -> None:
-    looked = {"n": 4, "perturb": 0}
+    looked: dict[str, Any] = {"n": 4, "perturb": 0}
     one, two = (heatmap(mine(), data, maps=maps, **looked).to_dict() for maps in ("cam", "cam, gradcam"))
     assert {row["map"] for row in one["rows"] if row["kind"] == "map"} == {"cam"}
     assert {row["map"] for row in two["rows"] if row["kind"] == "map"} == {"cam", "gradcam"}

@@ -5,6 +5,7 @@ Alone: pytest tests/api/test_spoken.py
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from torch import nn
@@ -46,7 +47,10 @@ def test_errors_of_all_that_python_has_speak_of_arguments(tmp_path: Path, monkey
         (lambda: probekit.generate("rect-tri", n=8, out="d.h5"), r"d\.h5 exists; .*overwrite=True"),
         (lambda: probekit.generate("rect-tri", n=0, n_test=0, out="e.h5"), r"type n=1000"),
         (lambda: probekit.heatmap(network, "d.h5", stride=32), r"expected stride of at most window, 16"),
-        (lambda: probekit.heatmap(network, "d.h5", layer="2"), r"one layer is read by load\(.., layer='2'\)"),
+        (
+            lambda: probekit.heatmap(network, "d.h5", layer=cast(Any, "2")),
+            r"one layer is read by load\(.., layer='2'\)",
+        ),
         (lambda: probekit.heatmap(network, "d.h5", map="cam"), r"unknown option 'map'; .*did you mean 'maps'"),
         (lambda: probekit.exam(network, size=1000), r"expected size at most 512, found 1000; type: size=224"),
         (lambda: probekit.exam(network, parts="acuities"), "'acuities'"),

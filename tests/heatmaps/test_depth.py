@@ -107,7 +107,7 @@ def test_it_is_read_drawn_and_made_again_by_its_command(deep: dict[str, Any], ho
     assert [chart.title for chart in charts][:2] == ["Over depth: cam", "Over depth: gradcam"]
     assert len(list((home / "runs/unet/figures").glob("map-depth-last-*.png"))) == len(charts)
     axes = charts[0].draw().axes[0]
-    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    drawn = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axes.lines}
     rows = {row["name"]: row for row in result["rows"]}
     for before, label in (("", "corner"), (f"{RANDOM}, ", f"corner, {RANDOM}")):
         own = [rows[f"{before}level{i}, cam"]["scores"]["rank accuracy, normalised: corner"] for i in (1, 2, 3)]

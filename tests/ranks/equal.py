@@ -45,7 +45,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 def trained(cases: Sequence[tuple[tuple[str, ...], dict[str, Any]]]) -> list[dict[str, Any]]:
     """For each case, names and settings: scalars and gradients of every step; weights and buffers after the last."""
     torch.set_default_dtype(torch.float64)
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignment]
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     pooling.DROPOUT = 0.0  # of which each process has its own
     return [_train(names, options) for names, options in cases]
 

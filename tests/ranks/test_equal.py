@@ -16,8 +16,10 @@ BOUND = 1e-9
 ZERO = 1e-6  # less is 0 but for rounding: the mean of what a batch norm has made
 Case = tuple[tuple[str, ...], dict[str, Any]]
 
-WITHOUT = [((method,), {}) for method in METHODS]
-WITH = [((method, branch), {}) for method in METHODS for branch in ("lcr", "xcorr") if method != "reconstruction"]
+WITHOUT: list[Case] = [((method,), {}) for method in METHODS]
+WITH: list[Case] = [
+    ((method, branch), {}) for method in METHODS for branch in ("lcr", "xcorr") if method != "reconstruction"
+]
 CROPS: list[Case] = [((method, "contrastive-crop"), {}) for method in ("conrec", "swav")]
 OTHERS: list[Case] = [
     (("moco-v2",), {"method.group": 32}),  # one group, of all processes

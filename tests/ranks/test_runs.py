@@ -104,7 +104,7 @@ def _hit_in_the_middle(number: int) -> None:
             Path("hit").write_text(str(time.time()))
             os.kill(os.getpid(), number)
 
-    loop.Trainer.advance = hit  # type: ignore[method-assign]
+    loop.Trainer.advance = hit  # type: ignore[method-assign, assignment]
 
 
 def metrics(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ def first(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Watch, HashStore, l
         monkeypatch.setattr(watch, name, seconds)
     monkeypatch.setattr(ranks, "size", lambda: 3)
     monkeypatch.setattr(ranks, "largest", lambda *numbers: list(numbers))
-    store, codes = HashStore(), []
+    store, codes = HashStore(), list[int]()
     for rank in (1, 2):
         store.set(f"beat/{rank}", "1")
         store.set(f"who/{rank}", f"process {rank} on there")
@@ -36,9 +36,9 @@ def test_the_one_that_beats_no_more_is_named_and_one_that_has_left_is_not(
     first: tuple[Watch, HashStore, list[int]],
 ) -> None:
     watched, store, _ = first
-    store.set("beat/1", LEFT)
+    store.set("beat/1", LEFT.decode())
     assert list(watched.missing()) == ["rank 2 of 3 (process 2 on there)"]
-    store.set("beat/2", LEFT)
+    store.set("beat/2", LEFT.decode())
     assert list(watched.missing()) == []
 
 

@@ -39,8 +39,8 @@ from probekit.train import pretrain as starter
 from probekit.train.evaluate import Monitor, Projecting
 from probekit.train.live import Display
 from probekit.train.logged import Logged
-from probekit.train.loop import NonFiniteLossError
 from probekit.train.pretrain import pretrain, resume
+from probekit.train.progress import NonFiniteLossError
 from probekit.train.step import TrainingStep
 from tests.datasets import small_shapes
 from tests.forked import SERVER
