@@ -32,7 +32,7 @@ def printed(words: list[str], folder: Path) -> str:
     """What a command prints, as a page shows it: without progress, sentences broken into lines."""
     done = typed(*words, cwd=folder)
     assert done.returncode == 0, (words, done.stdout, done.stderr)
-    lines = []
+    lines: list[str] = []
     for line in (done.stderr + done.stdout).splitlines():
         shown = ONLY[words[0]].search(line) if words[0] in ONLY else not LEFT_OUT.search(line)
         if not shown or not line.strip():

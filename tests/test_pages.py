@@ -15,7 +15,8 @@ from probekit.exams import examine
 from probekit.registry import MAPS
 from tests.datasets import small_shapes
 from tests.pages import WALKS, walk, words
-from tests.test_docs import PAGES, ROOT, commands, lines
+from tests.test_docs import PAGES, commands, lines
+from tests.test_hints import ROOT
 from tests.typed import typed
 
 LONGEST = 120
