@@ -227,9 +227,8 @@ def sweep(
             engine=engine,
             slurm=slurm,
         )
-        result, problem = run_sweep(
-            source, options, sweeps=shared.SWEEPS, runs=shared.RUNS, data=shared.DATA, console=out, quiet=as_json
-        )
+        folders = {"sweeps": shared.SWEEPS, "runs": shared.RUNS, "data": shared.DATA}
+        result, problem = run_sweep(source, options, **folders, console=out, quiet=as_json)
     if as_json:
         print_json(result)
     elif dry_run:

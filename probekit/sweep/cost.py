@@ -25,7 +25,7 @@ class Shape:
 
 def shape_of(dataset: Dataset, path: str) -> Shape | None:
     """What a dataset's training images are, or will be; None where only an import would tell. `path`: of its file."""
-    if Path(path).is_file():
+    if Path(path).exists():
         info = read_info(Path(path))
         train = info.splits["train"]
         return Shape(train.n, (train.height, train.width), train.channels, len(info.classes))
