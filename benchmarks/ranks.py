@@ -28,6 +28,7 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
+from torch._C._distributed_c10d import TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.report import RESULTS, interleaved, spread, write
@@ -127,7 +128,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for n in (1, PROCESSES):
             out = Path(folder) / f"{n}.pt"
-            store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+            store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
             os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
             multiprocessing.spawn(contend, args=(n, store.port, args, out), nprocs=n)  # type: ignore[no-untyped-call]
             for clock, seconds in torch.load(out).items():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from torch.distributed import HashStore
+from torch._C._distributed_c10d import HashStore
 
 from probekit import ranks
 from probekit.train import watch
