@@ -32,7 +32,7 @@ class Method:
     defaults: ClassVar[dict[str, Any]] = {}
     spans: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, encoder: object, *, alpha: float = 1.0) -> None: ...
+    def __init__(self, encoder: object, *, alpha: float = 1.0, decoder_width: float = 1.0) -> None: ...
 
     @classmethod
     def suited(cls, options: dict[str, Any], **about: Any) -> tuple[dict[str, Any], list[str]]:
