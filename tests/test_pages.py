@@ -121,8 +121,9 @@ def test_what_a_page_shows_is_what_is_printed(
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "docs/log.md"])
 def test_no_line_is_longer_than_a_window(page: str) -> None:
-    text = (ROOT / page).read_text()
-    assert [f"{page}:{n}" for n, line in enumerate(text.splitlines(), 1) if len(line) > LONGEST] == []
+    """But for rows of tables, which cannot be broken."""
+    rows = enumerate((ROOT / page).read_text().splitlines(), 1)
+    assert [f"{page}:{n}" for n, line in rows if len(line) > LONGEST and not line.startswith("|")] == []
 
 
 def test_readme_is_short() -> None:
