@@ -27,10 +27,11 @@ SECTIONS = {
         "4.3": "retrieval",
     },
     "xcorr": {
-        "1.2": "recipe|normalise|clusters|mu|cls|temperature|lr_share|epochs|runs|batch|prototypes|warm",
+        "1.2": "sigmoid|recipe|normalise|clusters|mu|cls|temperature|lr_share|epochs|runs|batch|prototypes|warm",
+        "2": "sigmoid",
         "1.3": "linear",
         "1.5": "nearest",
-        "3.1": "MONITOR_K|knn|neighbours",
+        "3.1": "MONITOR_K|knn|neighbours|after each epoch|memory bank",
         "3.3": "optimizer|average precision",
     },
 }

@@ -96,7 +96,7 @@ class XCorr(Branch):
         positives: Count = 2,  # ours; the paper does not say
         temperature: Positive = 0.05,  # paper, supplement, section 1.2
         mask: Mask = "cosine",  # ours: the printed form has no bound, and the attention stays below 1
-        sigmoid: bool = True,  # paper, supplement, section 1.1; its section 2 has none
+        sigmoid: bool = True,  # paper, supplement, section 1.2; its section 2 has no sigmoid
         scale: Literal["attention", "minmax"] = "attention",  # ours: the paper's "normalized attention" is either
         sampling: Literal["cluster", "random"] = "cluster",
         iterations: Count = 10,  # DeepCluster-v2, official code

@@ -158,13 +158,18 @@ def render(
         raise ValueError(
             f"expected a whole n from 1 to {MAX_N} and a seed from 0 to {MAX_SEED}, found n={n}, seed={seed}"
         )
-    generator = GENERATORS[name](size=size, parameters=parameters)
-    index = np.arange(n, dtype=np.int64)
+    generator, index = GENERATORS[name](size=size, parameters=parameters), np.arange(n, dtype=np.int64)
+    info = _in_memory(generator, split, n=n, seed=seed, size=size)
+    return Dataset.of(Truth(info, rendered(generator, seed, split, index), index), split)
+
+
+def _in_memory(generator: Generator, split: str, *, n: int, seed: int, size: int) -> DatasetInfo:
+    """What a file of these images would say of itself."""
     names = tuple(factor.name for factor in generator.factors)
-    info = DatasetInfo(
-        path=Path(f"{name} in memory"),
+    return DatasetInfo(
+        path=Path(f"{generator.name} in memory"),
         schema=SCHEMA,
-        generator=name,
+        generator=generator.name,
         parameters=generator.values,
         seed=seed,
         classes=generator.classes,
@@ -175,4 +180,3 @@ def render(
         splits={split: SplitInfo(split, n, size, size, 1, labelled=True, masked=True, factors=names)},
         certificate=shipped(generator),
     )
-    return Dataset.of(Truth(info, rendered(generator, seed, split, index), index), split)

@@ -50,7 +50,7 @@ class MoCoV2(MomentumMethod):
         queue: Whole = 65_536,  # official code
         hidden: Count = 2048,  # official code
         projection_dim: Several = 128,  # official code
-        layers: Annotated[int, Meta(ge=2, le=3)] = 2,  # official code, and LCR's; LCR, section 4.1: 3
+        layers: Annotated[int, Meta(ge=2, le=3)] = 2,  # official code, and LCR's; LCR, section 4.1, on MoCo: 3
         group: Count = 32,  # official code: 256 images on 8 GPUs
         keep: Keep = "online",  # official code
     ) -> None:

@@ -40,7 +40,7 @@ class Supervised(Method):
 
     Args:
         targets: "classes", or "ordinal": grade k as the first k + 1 ones of K, each with a cross-entropy of its own
-            (ConRec paper, section 4). A grade is then read as how many of the K are more likely than not, less one.
+            (ConRec authors' code). A grade is then read as how many of the K are more likely than not, less one.
     """
 
     about = "cross-entropy of a linear classifier on the labels"

@@ -57,7 +57,7 @@ def check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, da
     resources = _check_together(sweep, options)
     stored = folder.read()
     if stored is None and options.status:
-        raise ValueError(f"expected the sweep in {folder.path}, found none; type it without --status to start it")
+        raise ValueError(f"expected the sweep in {folder.path}, found none; to start it leave --status out")
     if stored is not None and not (options.resume or options.overwrite):
         raise ValueError(
             f"{folder.path} exists; type --resume to go on with it, --overwrite to start again, "

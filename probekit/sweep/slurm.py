@@ -132,7 +132,7 @@ def check_engine(gpus: int, nodes: int, resources: Resources) -> None:
     _submitit()
     if shutil.which("sbatch") is None:
         raise ValueError(
-            "expected sbatch on the PATH for --engine slurm, found none; type it on a machine that submits to the "
+            "expected sbatch on the PATH for --engine slurm, found none; go to a machine that submits to the "
             "cluster, or leave --engine out"
         )
     each = gpus // nodes

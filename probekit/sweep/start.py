@@ -119,10 +119,10 @@ def _submit(
     left = [run for run in slurm.due(session) if run.name not in at_work]
     _announce(session, options, f"{len(at_work)} queued or running, {len(left)} to be submitted", console)
     if not left:
-        console.print(f"nothing to submit; to see how far it is type: {named} --status")
+        console.print("nothing to submit; --status says how far it is")
         return {"job": None, "runs": []}
     job = slurm.submit(session, left, request.resources, at_once=options.jobs)
-    console.print(f"submitted {len(left)} runs as job {job}; to see how far they are type: {named} --status")
+    console.print(f"submitted {len(left)} runs as job {job}; {named} --status says how far they are")
     return {"job": job, "runs": [run.name for run in left]}
 
 
