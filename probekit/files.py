@@ -140,6 +140,11 @@ def size_of(path: Path) -> int:
     return about.st_size
 
 
+def name_of(path: Path) -> str:
+    """What a dataset is called: its file, folder or pattern without its ending, or what that stands in."""
+    return re.sub(r"[*?\[\]]+", "", path.stem).strip("-_.") or path.absolute().parent.stem
+
+
 def host_memory() -> int:
     """Bytes of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

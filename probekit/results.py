@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probekit.files import read_json
+from probekit.files import name_of, read_json
 from probekit.measurement import BASELINE, Measurement, read_result
 from probekit.run import Run, numbered, write_json
 
@@ -43,12 +43,12 @@ def write_result(
 def data_name(result: Mapping[str, Any]) -> str:
     """For a title: of a file its name alone, else what the images are."""
     data = str(result["data"])
-    return Path(data).stem if data.endswith(".h5") else data
+    return name_of(Path(data)) if data.endswith(".h5") else data
 
 
 def stem_of(parts: Iterable[str], data: Path | None) -> str:
     """How a result's files are called: what was measured how, and another dataset than the run's own."""
-    return "-".join((*dict.fromkeys(parts), *([] if data is None else [data.stem])))
+    return "-".join((*dict.fromkeys(parts), *([] if data is None else [name_of(data)])))
 
 
 def picture_of(run: Run, stem: str, chart: str) -> Path:

@@ -28,6 +28,7 @@ from probekit.h5 import (
     read_split,
     verify,
 )
+from probekit.h5.shards import beside, stands_in
 from probekit.run import Run, find_runs
 
 DUPLICATES = "duplicates"  # as --group: near-duplicates stay together
@@ -77,7 +78,7 @@ def divide(
     copied and in all. A ValueError if the file is unsound, has such a split already, or a class or groups are too few;
     an OSError if `out` exists or cannot be written. `runs`: the folder of runs that may have seen new test images.
     """
-    if out.resolve() == path.resolve() or path in out.parents:
+    if stands_in(out, path):
         raise ValueError(
             f"expected another file than {path}, which stays as it is; type --out {quote(str(default_out(path)))}"
         )
@@ -106,7 +107,7 @@ def divide(
 
 def default_out(path: Path) -> Path:
     """Where the new file is written if nothing is typed."""
-    return path.with_name(f"{read_info(path).name}-split.h5")
+    return beside(path, f"{read_info(path).name}-split.h5")
 
 
 def _check(info: DatasetInfo, division: Division) -> None:

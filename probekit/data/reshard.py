@@ -26,6 +26,7 @@ from probekit.h5 import (
     read_split,
 )
 from probekit.h5.planned import check_shard, planned_shard
+from probekit.h5.shards import beside, stands_in
 
 CHUNKS = 4  # in a block
 AHEAD = 1 + (cpu_count() or 1)  # blocks under way
@@ -41,7 +42,7 @@ def reshard(path: Path, out: Path, count: int, *, overwrite: bool, progress: Cal
     if it is unsound, or there would be shards without images; an OSError if `out` exists or cannot be written.
     """
     info = read_info(path)
-    if out.resolve() == path.resolve() or (path.is_dir() and out.resolve().is_relative_to(path.resolve())):
+    if stands_in(out, path):
         raise ValueError(
             f"expected another place than {path}, found {out}; type --out {quote(str(default_out(info, count)))}"
         )
@@ -115,7 +116,7 @@ class _Copy:
 
 def default_out(info: DatasetInfo, count: int) -> Path:
     """Where the new files are written if nothing is typed."""
-    return info.path.with_name(f"{info.name}-{'whole' if count == 1 else count}.h5")
+    return beside(info.path, f"{info.name}-{'whole' if count == 1 else count}.h5")
 
 
 def _drawn_together(info: DatasetInfo) -> int:

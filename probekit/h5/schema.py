@@ -1,6 +1,5 @@
 """Names, shapes and settings of the dataset file, shared by reader and writer."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from generators.certificates import Certificate
 from probekit.checked import Meta
+from probekit.files import name_of
 
 if TYPE_CHECKING:
     from probekit.h5.contents import Contents
@@ -124,7 +124,7 @@ class DatasetInfo:
     @property
     def name(self) -> str:
         """What it is called: the name of the file, folder or pattern without its ending, or of what that stands in."""
-        return re.sub(r"[*?\[\]]+", "", self.path.stem).strip("-_.") or self.path.absolute().parent.stem
+        return name_of(self.path)
 
     @property
     def size(self) -> int:

@@ -112,6 +112,17 @@ def shards_in(folder: Path) -> list[Path]:
     return [path for path in (folder / name for name in sorted(names)) if not path.is_dir()]
 
 
+def stands_in(out: Path, path: Path) -> bool:
+    """Whether a new dataset at `out` would stand in the place of what `path` means, or be one more file of it."""
+    new, old = out.resolve(), path.resolve()
+    return new == old or (path.is_dir() and new.is_relative_to(old)) or (not path.exists() and new.match(str(old)))
+
+
+def beside(path: Path, name: str) -> Path:
+    """Where a new file of a name lies beside a dataset; a pattern might mean it, too, so it is beside its folder."""
+    return path.with_name(name) if path.exists() else Path(os.path.normpath(path.parent / ".." / name))
+
+
 def is_dataset(path: Path) -> bool:
     """Whether a path means a file, or a folder with some that may be shards, or a pattern does."""
     return path.is_file() or (

@@ -25,7 +25,8 @@ from probekit.models.outside import is_module
 from probekit.models.tensor_files import read_torch
 from probekit.models.weights import default_normalise, load_weights
 from probekit.registry import BRANCHES, METHODS, get
-from probekit.views.recipes import RECIPES, VIEWS
+from probekit.views.corrupt import chances_of
+from probekit.views.recipes import RECIPES, VIEWS, recipe_of
 
 SCALES = ("gamma", "layer_scale", "ls", "scale", "skipinit_gain")  # begin the names of what a branch is multiplied by
 FAINT = 0.1  # a scale of at most that hides its branch: papers have 0 to 1e-5, BEiT .1; those of activations are above
@@ -75,6 +76,8 @@ def build_method(config: Config, *, channels: int, classes: int = 2) -> Method:
     if config.views.recipe not in RECIPES:
         known = ", ".join(RECIPES)
         raise ValueError(f"expected views.recipe one of {known}, found {config.views.recipe!r}")
+    if (recipe := recipe_of(config.views)).corrupt:
+        chances_of(channels, recipe.odds)  # refuses odds that leave none
     if "two_views" in kind.provides and RECIPES[config.views.recipe].views != VIEWS:
         raise ValueError(
             f"expected views.recipe with two views of an image for {config.method}, found {config.views.recipe!r}; "

@@ -7,7 +7,7 @@ from typing import Any
 
 from generators import GENERATORS
 from probekit.config import fitted
-from probekit.h5 import read_info
+from probekit.h5 import is_dataset, read_info
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Dataset
 from probekit.sweep.plan import PlannedRun
@@ -25,7 +25,7 @@ class Shape:
 
 def shape_of(dataset: Dataset, path: str) -> Shape | None:
     """What a dataset's training images are, or will be; None where only an import would tell. `path`: of its file."""
-    if Path(path).exists():
+    if is_dataset(Path(path)):
         info = read_info(Path(path))
         train = info.splits["train"]
         return Shape(train.n, (train.height, train.width), train.channels, len(info.classes))

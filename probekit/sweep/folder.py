@@ -90,7 +90,8 @@ class SweepFolder:
     def add(self, content: dict[str, Any], sweep: Sweep, found: Mapping[str, Path | None]) -> dict[str, Any]:
         """Makes datasets that the sweep did without so far, and writes sweep.json."""
         for name in found:
-            self.data(name).unlink(missing_ok=True)  # of a sweep that was killed before it knew of it
+            left = self.data(name)  # of a sweep that was killed before it knew of it; a folder of shards, say
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         content = content | {"data": content["data"] | self._make(sweep, found, self)}
         write_json(self.plan, content)
         return content

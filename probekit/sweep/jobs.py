@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -31,6 +31,7 @@ class Job:
     log: Path  # where the commands' output goes
     next: Callable[[], list[str] | None]  # arguments of `probekit`, or None when all is done; asked after each
     several: Sequence[str] = ()  # what Python is to run `pretrain` by, where a run is on several machines
+    threads: Mapping[str, str] = field(default_factory=dict)  # of each process of `pretrain`, if there are several
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ class _Active:
             return Outcome("finished", "")
         if command == self.command:
             return Outcome("failed", f"probekit {command[0]} ended well and left no result")
-        several = self.job.several if command[0] == "pretrain" else ()
+        several: Sequence[str] = ()
+        if command[0] == "pretrain":
+            several, environment = self.job.several, {**environment, **self.job.threads}
         self.command, self.process = command, start(command, self.job.log, environment, several)
         return None
 
@@ -146,15 +149,22 @@ def start(
 
 def child_environment(*, threads: int) -> dict[str, str]:
     """This process's environment, for children with so many threads each, whether probekit is installed or not."""
-    environment = dict(os.environ)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        wished = environment.get(name, "")
-        environment[name] = str(min(threads, int(wished)) if wished.isdecimal() and int(wished) else threads)
+    environment = dict(os.environ) | threads_of(threads)
     root = Path(__file__).resolve().parents[2]
     if not {"site-packages", "dist-packages"} & set(root.parts):  # a checkout
         paths = filter(None, (str(root), environment.get("PYTHONPATH")))
         environment["PYTHONPATH"] = os.pathsep.join(paths)
     return environment
+
+
+def threads_of(threads: int) -> dict[str, str]:
+    """What says in the environment of a process that it may have so many threads, one at least, or fewer if wished."""
+    found = {}
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        wished = os.environ.get(name, "")
+        most = int(wished) if wished.isdecimal() and int(wished) else threads
+        found[name] = str(max(1, min(threads, most)))
+    return found
 
 
 def cores() -> int:

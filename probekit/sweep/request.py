@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from probekit.config import fitted
+from probekit.h5 import is_dataset
 from probekit.run import Run
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Data, find
@@ -93,7 +94,7 @@ def check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, da
     made = read_files(stored) if stored is not None and options.resume else {}
     wanted = {run.dataset for run in chosen} - made.keys()
     for run in measurable(chosen, {name for name, file in made.items() if file.evidence}):
-        if run.dataset in made and not Path(path := made[run.dataset].path).exists():  # made anew where it is needed
+        if run.dataset in made and not is_dataset(Path(path := made[run.dataset].path)):  # made anew where it is needed
             wanted |= {run.dataset} if commands_left(Run(runs / run.name), run, data=path, device="auto") else set()
     found, missing = ({}, []) if options.status else _found(sweep, wanted, options, folder, data)
     return Request(sweep, stored, asked, seeds, planned, chosen, found, missing, resources)

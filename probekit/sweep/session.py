@@ -20,7 +20,7 @@ from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Sweep
 from probekit.sweep.folder import SweepFolder
-from probekit.sweep.jobs import Job, Outcome, child_environment, run_jobs
+from probekit.sweep.jobs import Job, Outcome, child_environment, run_jobs, threads_of
 from probekit.sweep.measures import BEST_TEST, FIRST, read_scores, title
 from probekit.sweep.plan import PlannedRun, commands_left, next_baselines
 from probekit.sweep.progress import progress, said
@@ -140,7 +140,10 @@ class Session:
                 return list(self._baselines())
 
             environment = child_environment(threads=threads)
-            work = [Job(run.name, self.folder.log(run.name), partial(self._next, run)) for run in self.left]
+            each = threads_of(threads // self.sweep.gpus)
+            work = [
+                Job(run.name, self.folder.log(run.name), partial(self._next, run), threads=each) for run in self.left
+            ]
             return run_jobs(
                 [*self._baselines(), *work],
                 at_once=at_once,

@@ -16,7 +16,7 @@ from pathlib import Path
 from probekit.locks import BEAT, holder
 from probekit.run import WORK, Run
 from probekit.sweep.folder import SweepFolder
-from probekit.sweep.jobs import WARNING, Job, Outcome, child_environment, cores, run_jobs, stop_signals
+from probekit.sweep.jobs import WARNING, Job, Outcome, child_environment, cores, run_jobs, stop_signals, threads_of
 from probekit.sweep.plan import PlannedRun, commands_left, next_baselines
 
 LATER = 5.0  # seconds in which a signal to all processes of a job has reached each
@@ -90,10 +90,12 @@ class Work:
             outcomes.append(outcome)
             return []
 
+        own, several = _cores(os.environ), several_nodes(self.run, os.environ)
+        each = threads_of(own * self.run.nodes // self.run.gpus)
         run_jobs(
-            [Job(self.run.name, log, command, several_nodes(self.run, os.environ))],
+            [Job(self.run.name, log, command, several, each)],
             at_once=1,
-            places=[child_environment(threads=_cores(os.environ))],
+            places=[child_environment(threads=own)],
             deadline=math.inf,
             ended=ended,
             show=lambda active, waiting: None,

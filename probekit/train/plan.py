@@ -116,7 +116,7 @@ def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found {len(train)}"
-            + (f"; type: --batch-size {len(train)}" if len(train) > 1 else "")
+            + (f"; type: --batch-size {fits}" if 1 < (fits := shareable(len(train))) <= len(train) else "")
         )
     if ranks.size() > 1:
         unite(method, config.train.batch_size)
@@ -129,16 +129,22 @@ def unite(method: Method, batch_size: int) -> None:
     if batch_size % ranks.size():
         raise ValueError(
             f"expected a batch that {ranks.size()} processes can share, found {batch_size} images; "
-            f"type: --batch-size {-(-batch_size // ranks.size()) * ranks.size()}"
+            f"type: --batch-size {shareable(batch_size)}"
         )
     method.unite(batch_size)
+
+
+def shareable(batch_size: int) -> int:
+    """The largest batch, of at most so many images, that all processes can share; an image for each at least."""
+    return max(1, batch_size // ranks.size()) * ranks.size()
 
 
 def smaller_batch(step: TrainingStep) -> str:
     """What to type after a batch did not fit."""
     config, batch = step.config, step.config.train.batch_size
     if ranks.size() > 1:  # another batch would be tried by all, and where one has no room the others wait for it
-        advice = f"type: --batch-size {batch // 2}"
+        less = shareable(batch // 2)
+        advice = f"type: --batch-size {less}" if less < batch else smaller_model(config)
         return f"a batch of {batch} images does not fit into the memory of {ranks.size()} processes; {advice}"
     fits = batch_that_fits(step.rehearse, batch)
     advice = f"{fits} does: type --batch-size {fits}" if fits else f"nor a smaller one; {smaller_model(config)}"

@@ -433,3 +433,12 @@ def test_demo_on_real_images_is_shorter_on_a_slow_machine_and_says_so(
         assert config.train.epochs == (15 if slow and real else quick.train.epochs)
         assert config.train.eval_every > config.train.epochs
         assert config.views == quick.views
+
+
+def test_odds_that_leave_no_corruption_leave_no_run(home: Path) -> None:
+    odds = [f"--set=views.{name}=0" for name in ("pixel_shuffling", "intensity", "in_painting", "out_painting")]
+    small = ("--set", "model.width=2", "--set", "model.depth=2", "--epochs", "1", "--name", "without")
+    done = typed("pretrain", "conrec", *small, *odds, cwd=home)
+    assert done.returncode == 1
+    assert "expected odds above 0 of some corruption" in done.stderr
+    assert not (home / "runs/without").exists()

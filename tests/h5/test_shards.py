@@ -18,7 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from probekit.data.divide import Division, divide
+from probekit.data.divide import default_out as divided_out
 from probekit.data.generate import generate, generate_shards
+from probekit.data.reshard import default_out, reshard
 from probekit.h5 import (
     DatasetWriter,
     EncodedBlock,
@@ -35,6 +38,7 @@ from probekit.h5 import (
     verify,
 )
 from probekit.h5.planned import check_shard, parse_shard, planned_shard
+from probekit.results import stem_of
 from tests.datasets import edited
 from tests.h5.test_encoded import HEADER as ENCODED
 from tests.h5.test_encoded import one_label, smooth
@@ -65,6 +69,10 @@ def whole(path: Path, n: dict[str, int]) -> Path:
 
 
 N = {"train": 90, "test": 30}
+
+
+def quiet(done: int, total: int) -> None:
+    """No progress."""
 
 
 @pytest.fixture(scope="module")
@@ -303,3 +311,28 @@ def test_encoded_images_of_many_shards_with_few_files_open(tmp_path: Path) -> No
     if before:
         assert len(os.listdir("/proc/self/fd")) <= before
     assert read_info(folder).content_hash == verify(folder).content_hash
+
+
+def test_a_new_file_of_a_pattern_is_no_further_file_of_it(kept: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(kept / "set.h5", tmp_path / "parts"))
+    for name, whole_name in (("*.h5", "parts-whole.h5"), ("*-of-4.h5", "of-4-whole.h5")):
+        info = read_info(folder / name)
+        out = default_out(info, 1)
+        assert out == tmp_path / whole_name
+        assert divided_out(folder / name).parent == tmp_path
+        reshard(info.path, out, 1, overwrite=False, progress=quiet)
+        assert read_info(folder / name).content_hash == read_info(out).content_hash == info.content_hash
+    division = Division(val_fraction=0.2)
+    for refused in (folder / "9-of-4.h5", folder / "1-of-4.h5"):
+        line = rf"expected another place than .*; type --out {tmp_path}/of-4-whole.h5"
+        with pytest.raises(ValueError, match=line):
+            reshard(folder / "*-of-4.h5", refused, 1, overwrite=True, progress=quiet)
+        with pytest.raises(ValueError, match="expected another file than"):
+            divide(folder / "*.h5", refused, division, runs=tmp_path, overwrite=True, say=print, progress=quiet)
+    assert read_info(folder / "*.h5").content_hash == read_info(kept / "whole.h5").content_hash
+
+
+def test_results_on_a_pattern_have_a_name_that_files_may_have() -> None:
+    assert stem_of(("linear", "last"), Path("data/train-*.h5")) == "linear-last-train"
+    assert stem_of(("linear", "last"), Path("data/set/[0-9]*.h5")) == "linear-last-0-9"
+    assert stem_of(("linear", "last"), Path("data/set/*.h5")) == "linear-last-set"

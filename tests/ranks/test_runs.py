@@ -16,8 +16,14 @@ from typing import Any
 import pytest
 import torch
 
+from probekit import ranks
+from probekit.config import resolve
 from probekit.models import pooling
+from probekit.registry import METHODS as ALL
+from probekit.registry import get
+from probekit.restore.build import build_method
 from probekit.run import Run
+from probekit.train import plan
 from tests.datasets import small_shapes
 from tests.forked import SERVER, probekit, typed
 from tests.ranks.together import agent_store, as_rank
@@ -172,7 +178,7 @@ def test_a_run_of_two_goes_on_in_one_up_to_rounding(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--batch-size", "9"], "expected a batch that 2 processes can share, found 9 images; type: --batch-size 10"),
+        (["--batch-size", "9"], "expected a batch that 2 processes can share, found 9 images; type: --batch-size 8"),
         (["--set", "optimizer.lr=9e8", "--set", "optimizer.name=sgd"], "expected a finite loss, found "),
         (["--data", "nothing.h5"], "nothing.h5"),
     ],
@@ -191,7 +197,7 @@ def test_torchrun_is_started_for_gpus_and_one_line_is_all_that_it_says(home: Pat
     done = subprocess.run([*words, "--batch-size", "9"], cwd=home, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
-    line = "error: expected a batch that 2 processes can share, found 9 images; type: --batch-size 10\n"
+    line = "error: expected a batch that 2 processes can share, found 9 images; type: --batch-size 8\n"
     assert done.stderr == line
 
 
@@ -221,3 +227,14 @@ def test_an_error_of_one_ends_both_and_is_told_once(home: Path) -> None:
     assert said.codes == [1, 1]
     assert said.lines == ["error: expected images of rank 1, found none"]
     assert Run(home / "runs" / "broken").read()["state"] == "failed"
+
+
+def test_a_batch_that_is_named_can_be_shared_and_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 17 images, 18 for three processes would be refused, with 17 to type."""
+    monkeypatch.setattr(ranks, "size", lambda: 3)
+    assert [plan.shareable(n) for n in (17, 15, 8, 2)] == [15, 15, 6, 3]
+    config = resolve("simclr", get(ALL, "method", "simclr"), preset="quick", seed=0, options={"model.depth": 2})
+    method = build_method(config, channels=1)
+    with pytest.raises(ValueError, match="found 17 images; type: --batch-size 15"):
+        plan.unite(method, 17)
+    plan.unite(method, 15)

@@ -13,9 +13,12 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
+from probekit.data.generate import generate_shards
 from probekit.h5 import read_info
+from probekit.sweep.cost import shape_of
 from probekit.sweep.datasets import Dataset, build, describe, find
 from probekit.sweep.definition import load, parse
+from probekit.sweep.folder import SweepFolder
 from probekit.sweep.measures import Measure
 from probekit.sweep.plan import definition
 
@@ -129,3 +132,20 @@ def test_a_dry_run_needs_no_data(name: str, tmp_path: Path) -> None:
     missing = [made for made in sweep.datasets if made.official]
     assert done.output.count("not there yet: ") == len(missing)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_of_a_sweep_that_was_killed_is_made_anew_be_it_a_file_or_shards(tmp_path: Path) -> None:
+    at = SweepFolder(tmp_path / "s")
+    asked = parse("small", HEAD + 'generator = "rect-tri"\nn = 8\nn_test = 4\nsize = 16\n', where="small.toml")
+    generate_shards("rect-tri", 2, out=at.data("mine"), n=8, n_test=4, size=16)
+    made = at.add({"data": {}}, asked, {"mine": None})
+    assert at.data("mine").is_file()
+    assert made["data"]["mine"]["n_train"] == 8
+
+
+def test_the_hours_of_shards_that_a_pattern_means_are_known(tmp_path: Path) -> None:
+    generate_shards("rect-tri", 2, out=tmp_path / "parts", n=8, n_test=4, size=16)
+    pattern = str(tmp_path / "parts" / "*.h5")
+    found = shape_of(dataset(f'file = "{pattern}"\n'), pattern)
+    assert found is not None
+    assert (found.n, found.size) == (8, (16, 16))

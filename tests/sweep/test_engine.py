@@ -309,10 +309,13 @@ def test_each_of_several_nodes_starts_torchrun_and_the_first_does_the_rest(
 
     def start(command: list[str], log: Path, environment: dict[str, str], several: list[str]) -> SimpleNamespace:
         started.append((command, log.name, several))
+        assert environment["OMP_NUM_THREADS"] == "4", "four processes on the 16 cores of each node"
         return SimpleNamespace(poll=lambda: 1, send_signal=lambda number: None)
 
     monkeypatch.setattr(jobs, "start", start)
     monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "16")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     both = replace(job, run=replace(job.run, gpus=8, nodes=2))
     for node, name in (("0", f"{RUNS[0]}.log"), ("1", f"{RUNS[0]}.1.log")):
         monkeypatch.setenv("SLURM_PROCID", node)

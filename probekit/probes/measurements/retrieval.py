@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
+from probekit.files import name_of
 from probekit.output.document import Cell, Chart, Table, percent, percents, text
 from probekit.probes import RETRIEVAL
 from probekit.probes.measurements.base import Probe
@@ -91,7 +92,7 @@ class Retrieval(Probe):
     def charts(self, result: m.Result) -> list[Chart]:
         row = m.encoder_row(result)
         how = "One row for each query: itself, its 3 nearest, and ranks 18 to 20. Framed in blue: of the query's class."
-        title = f"Nearest images by cosine, {result['run']} on {Path(result['data']).stem}"
+        title = f"Nearest images by cosine, {result['run']} on {name_of(Path(result['data']))}"
         draw = partial(_gallery, row, result["data"], title)
         return [Chart("gallery", "Nearest images", how, draw, photographs=True)] if row["gallery"] else []
 
