@@ -24,6 +24,9 @@ def is_started() -> bool:
 
 def check_launch(processes: int, device: str) -> None:
     """Refuses more processes than GPUs, and a device that only one of them could have."""
+    most = 4 * (os.cpu_count() or 1)  # of the CPU's processes: each takes half a gigabyte, and a core is shared by four
+    if device == "cpu" and processes > most:
+        raise ValueError(f"expected --gpus of at most {most} with --device cpu here, found {processes}; type --gpus 2")
     from probekit.device import find_device
 
     kind = find_device(device).type
