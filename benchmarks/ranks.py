@@ -194,7 +194,7 @@ def counted(name: str) -> dict[str, Any]:
 
 
 def counts(names: list[str]) -> dict[str, Any]:
-    """Of every method; the group has a second process that is not there."""
+    """What every method sends in a step; the group has a second process that is not there."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=PROCESSES)

@@ -187,7 +187,7 @@ def _choose(info: DatasetInfo, labels: NDArray[Any] | None, split: str, most: in
 
 
 def _differing(info: DatasetInfo, split: str, indices: Sequence[int], most: int) -> list[int]:
-    """Of these images the first, then again and again the one that is least like any chosen one."""
+    """The first of these images, then again and again the one that is least like any chosen one."""
     thumbs = np.stack([_thumb(read_images(info.path, split, [i]).images[0]) for i in indices])
     chosen = [0]
     while len(chosen) < min(most, len(indices)):

@@ -45,7 +45,7 @@ class Contents:
     rows: str
 
     def then(self, others: "Contents") -> "Contents":
-        """Of these rows and others of the same arrays behind them."""
+        """The contents of these rows followed by others of the same arrays."""
         assert self.arrays == others.arrays
         return replace(
             self, n=self.n + others.n, rows=as_text(shifted(int(self.rows, 16), others.n, int(others.rows, 16)))

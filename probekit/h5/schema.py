@@ -46,7 +46,7 @@ class SplitInfo:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image: (H, W), or (H, W, 3) in colour."""
+        """The shape of one image: (H, W), or (H, W, 3) in colour."""
         return (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
 
 

@@ -190,7 +190,7 @@ def name_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]], *, high
 
 
 def text_colour(colour: str) -> str:
-    """Of letters beside a mark: grey ones darker, others as the mark."""
+    """The colour of letters beside a mark: darker for grey marks, else that of the mark."""
     return LIGHT["muted"] if colour == LIGHT["baseline"] else colour
 
 

@@ -15,7 +15,7 @@ from probekit.sweep.plan import PlannedRun
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a dataset's training images."""
+    """What the cost of a run depends on in a dataset's training images."""
 
     n: int
     size: tuple[int, int]  # (h, w) in pixels

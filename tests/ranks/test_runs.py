@@ -209,6 +209,7 @@ def test_torchrun_is_started_for_gpus_and_one_line_is_all_that_it_says(home: Pat
             "expected 2 GPUs for --gpus 2, found none; for as many processes on this machine's cores add",
         ),
         (["--gpus", "2", "--device", "cpu", "--dry-run"], "leave --gpus out"),
+        (["--gpus", "1000", "--device", "cpu"], "with --device cpu here, found 1000; type --gpus 2"),
     ],
 )
 def test_what_cannot_be_started_is_one_line(

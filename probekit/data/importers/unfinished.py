@@ -101,7 +101,7 @@ def digest(items: Iterable[Item]) -> str:
 
 
 def _seal(path: Path, items: str, broken: Any) -> str:
-    """Of a shard as it lies there, of what it was made, and of what was left out."""
+    """What a finished shard is known by: its bytes, what it was made from, and what was left out."""
     return hashlib.sha256(json.dumps([sha256(path), items, broken]).encode()).hexdigest()
 
 
