@@ -122,7 +122,7 @@ def _submit(
         console.print("nothing to submit; --status says how far it is")
         return {"job": None, "runs": []}
     job = slurm.submit(session, left, request.resources, at_once=options.jobs)
-    console.print(f"submitted {len(left)} runs as job {job}; {named} --status says how far they are")
+    console.print(f"submitted {len(left)} runs as job {job}; their state: {named} --status")
     return {"job": job, "runs": [run.name for run in left]}
 
 

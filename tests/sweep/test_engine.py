@@ -165,7 +165,7 @@ def test_what_sbatch_is_asked_for(home: Path) -> None:
     code, out, err = sweep(NAME, *HOUR, *(p for word in typed for p in ("--slurm", word)), "--jobs", "3", cwd=home)
     assert (code, err) == (0, "")
     assert "0 queued or running, 4 to be submitted" in out
-    assert "submitted 4 runs as job 12; probekit sweep s.toml --status says how far they are" in out
+    assert "submitted 4 runs as job 12; their state: probekit sweep s.toml --status" in out
     [script] = (home / "sweeps/s/slurm").glob("*/*.sh")
     text = script.read_text()
     for line in ("partition=gpu", "time=60", "array=0-3%3", "requeue", "signal=USR2@120", "cpus-per-task=4"):
