@@ -107,7 +107,7 @@ def test_time_limits_are_read_as_sbatch_does(text: str, minutes: int) -> None:
     [
         (["--slurm", "time=1"], "expected --slurm with --engine slurm, found it alone; type: --engine slurm"),
         ([*HOUR, "--limit-minutes", "3"], "expected --limit-minutes with --engine local, found slurm"),
-        (["--status"], "expected the sweep in sweeps/s, found none; type it without --status to start it"),
+        (["--status"], "expected the sweep in sweeps/s, found none; to start it leave --status out"),
     ],
 )
 def test_options_that_do_not_go_together(home: Path, arguments: list[str], message: str) -> None:
