@@ -23,7 +23,7 @@ LONGEST = 120
 CODE = ("README.md", "docs/python.md", "docs/quickstart.md", "docs/tutorial-images.md", "docs/tutorial-encoder.md")
 # What makes each command take a second; of an option that is there already the last counts.
 SMALL = {
-    "gen": "--n 8 --n-test 4 --size 32 --overwrite",
+    "gen": "--n 60 --n-test 60 --size 32 --overwrite",  # enough for the 50 shards of the pages
     "pretrain": "--epochs 1 --batch-size 8 --set model.width=4 --set model.depth=2 --data data/rect-tri.h5",
     "audit": "--n 4 --data data/rect-tri.h5",
     "draw": "--n 12",

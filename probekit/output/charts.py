@@ -139,7 +139,7 @@ def draw_lines(
         styles = line_styles([name for name, _, _ in lines], grey)
         for name, xs, ys in lines:
             values = scale * np.asarray(ys, dtype=float)
-            axes.plot(xs, values, marker=marker, **styles[name])
+            axes.plot(xs, values, marker=marker, label=name, **styles[name])  # a name in SVG, no legend
             if bands.get(name):
                 low, high = scale * np.asarray(bands[name], dtype=float).T
                 axes.fill_between(xs, low, high, color=styles[name]["color"], alpha=0.2, linewidth=0)

@@ -83,6 +83,9 @@ def plan_runs(
     return tuple(planned)
 
 
+WATCHING = ("train.eval_every", "train.monitor", "train.monitored")  # a run, and changing nothing of it
+
+
 def uneven_pairs(sweep: Sweep, planned: Sequence[PlannedRun]) -> list[str]:
     """A line for each pair of one method's rows that a preset's recipes for their branches train differently."""
     configs = {run.row.name: run for run in planned}
@@ -93,7 +96,8 @@ def uneven_pairs(sweep: Sweep, planned: Sequence[PlannedRun]) -> list[str]:
             continue
         asked = {*parse_overrides(first.row.settings), *parse_overrides(second.row.settings)}
         ours, theirs = (_without_branches(run.config) for run in (first, second))
-        told = [f"{key} {ours[key]} and {theirs[key]}" for key in ours if ours[key] != theirs[key] and key not in asked]
+        others = [key for key in ours if ours[key] != theirs[key] and key not in (*asked, *WATCHING)]
+        told = [f"{key} {ours[key]} and {theirs[key]}" for key in others]
         if told:
             lines.append(
                 f"warning: preset {first.config.preset} has a recipe for each branch, so the pair {', '.join(pair)} "

@@ -112,6 +112,8 @@ class TrainingStep:
         return step
 
     def _first_views(self, index: Tensor, batch: int) -> Tensor:
+        if len(index) % batch:  # not so many for each image: then the draws have no order of the batch's to keep
+            batch = len(index)
         drawn = self._drawn(self.of_companions, batch, len(index) // batch)
         return self.make_companions(self.images[index], drawn, self._placement(index)).inputs[0]
 

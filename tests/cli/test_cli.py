@@ -125,7 +125,9 @@ def test_show_views_before_and_after_training(home: Path) -> None:
     done = typed("show", "conrec-rect-tri", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
     assert (home / "views.png").exists()
-    (picture,) = (home / "runs/conrec-rect-tri/figures").glob("views-*.png")
+    pictures = sorted((home / "runs/conrec-rect-tri/figures").glob("views-*.png"))
+    assert [path.suffixes for path in pictures] == [[".dark", ".png"], [".png"]], "for dark pages, too"
+    picture = pictures[1]
     shown = json.loads(done.stdout)
     assert (shown["run"], shown["after"], shown["predicts"]) == ("conrec-rect-tri", "epoch 1", True)
     assert home / shown["picture"] == picture

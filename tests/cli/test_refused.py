@@ -19,7 +19,7 @@ from tests.typed import typed
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        ("gen landolt --list", "expected --list, which draws every generator, without a name"),
+        ("gen landolt --list", "expected --list, which draws every generator, with --out, --json and -q alone"),
         ("gen --list --out ''", "expected a picture NAME.png, NAME.svg or NAME.pdf, found .; type --out picture.png"),
         ("gen --list --out link.png", "link.png exists and is no picture that probekit drew"),
         ("gen landolt --certify --size 32 --n 0 --n-test 0", "expected an image in train or in test, found none in bo"),

@@ -267,7 +267,9 @@ def test_every_method_takes_every_backbone_or_says_why_not(method: str, name: st
 def test_small_crops_fit_patches_and_strides(method: str, name: str) -> None:
     """Views of 64 px with small crops of 24 for the U-Net: fewer than two patches of 16, less than a stride of 32."""
     config = configured(
-        method, f"timm:{name}", **{"train.batch_size": 4, "method.queue": 4} if method == "swav" else {}
+        method,
+        f"timm:{name}",
+        **{"views.max_size": 64, **({"train.batch_size": 4, "method.queue": 4} if method == "swav" else {})},
     )
     built = build_method(config, channels=1).train()
     images = torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,6 @@ import tomllib
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -298,12 +297,3 @@ def test_only_chooses_datasets_and_rows() -> None:
     assert len(chosen("circ", "rect")) == 10
     with pytest.raises(ValueError, match=r"expected --only part of rect-tri, circ-sq, simclr.*found 'byol'"):
         chosen("byol")
-
-
-def test_the_shipped_files_are_packaged() -> None:
-    project: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    package = Path(__file__).parents[2] / "probekit"
-    packaged = {
-        file for pattern in project["tool"]["setuptools"]["package-data"]["probekit"] for file in package.glob(pattern)
-    }
-    assert set((package / "presets").rglob("*.toml")) <= packaged

@@ -229,7 +229,7 @@ def test_a_number_for_what_is_not_measured_is_refused(old: str, new: str, messag
 def test_measurements_say_the_names_of_their_numbers() -> None:
     """Those that have scores have names, and each measures what it names."""
     without = {each.name for each in measurements() if not each.named()}
-    assert without == {"health", "all-checkpoints", "depth"}
+    assert without == {"health", "all-checkpoints", "depth", "map-depth"}
     for each in measurements():
         told = [name + "x" * (name[-1] in " =") for name in each.named()]
         told = [f"{name}, 20 % of labels" for name in told] if each.name == "fractions" else told
