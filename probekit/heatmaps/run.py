@@ -18,6 +18,7 @@ from probekit.data.truth import Truth, read_truth
 from probekit.h5 import DatasetInfo, Split, read_split
 from probekit.heatmaps.base import Classifier, Context, Questions, Row, Subject
 from probekit.heatmaps.draw import draw_gallery
+from probekit.heatmaps.maps.gradcam_loss import loss_notes
 from probekit.heatmaps.maps.gradcam_ssl import project
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import Evaluation, evaluate
@@ -32,6 +33,7 @@ from probekit.views.recipes import recipe_of
 from probekit.weights import LAST
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
+COMPANIONS = 15  # ours: of these beside each image for gradcam-loss, a batch of 16; each image takes 32 passes or more
 FEW = 64  # of these for networks whose maps are only compared with each other
 PROTOCOL = "tuned"  # of the linear probe that maps explain
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
@@ -73,6 +75,8 @@ class Subjects:
         headless = opened.method is None or not fits
         context = replace(
             self.context,
+            method=None if headless else opened.method,
+            companions=self.bank[:COMPANIONS],
             project=None if headless or opened.method is None else opened.method.projection,
             temperature=getattr(opened.method, "temperature", Context.temperature),
         )
@@ -190,7 +194,9 @@ def prepare(
     random = None if untrained is None else subjects.of(untrained)
     headless = opened.method is None or opened.method.projection is None
     contrasts = asked.maps is None or "gradcam-ssl" in asked.maps
-    notes = [*([NO_HEAD] if headless and contrasts else []), *said_of_random(untrained, seed)]
+    of_loss = asked.maps is not None and "gradcam-loss" in asked.maps
+    notes = [*([NO_HEAD] if headless and contrasts else []), *(loss_notes(opened.method) if of_loss else [])]
+    notes += said_of_random(untrained, seed)
     for note in notes:
         console.print(f"note: {note}")
     labels = _labels(truth, trained, subjects, device)
