@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,20 @@ def heatmap_run(
 
     `data` None is the run's own. A ValueError if a map cannot be drawn of this encoder, or the data do not fit.
     """
+    return look(opened, asked, data=data, seed=seed, console=console).result
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What `heatmap_run` gives, and what a picture is drawn of: the images, and the maps of the trained encoder."""
+
+    result: dict[str, Any]
+    truth: Truth
+    rows: list[Row]
+
+
+def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console) -> Looked:
+    """As `heatmap_run`."""
     started, run = time.monotonic(), opened.run
     info, known = opened.dataset(data)
     for line in known:
@@ -141,7 +155,7 @@ def heatmap_run(
         if opened.decodes:  # the ConRec paper's Figure 3
             written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
         console.print(f"wrote {' and '.join(map(str, written))}")
-    return result
+    return Looked(result, work.truth, rows)
 
 
 def coarse_maps(rows: Sequence[Row], run: str) -> str:
