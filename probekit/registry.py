@@ -43,6 +43,7 @@ MAPS: dict[str, str] = {
     "gradcam": "probekit.heatmaps.maps.cam:GradCAM",
     "hirescam": "probekit.heatmaps.maps.cam:HiResCAM",
     "gradcam-ssl": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSSL",
+    "gradcam-loss": "probekit.heatmaps.maps.gradcam_loss:GradCAMLoss",
     "gradcam-similarity": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSimilarity",
     "attention": "probekit.heatmaps.maps.cam:Attention",
     "self-attention": "probekit.heatmaps.maps.self_attention:SelfAttention",

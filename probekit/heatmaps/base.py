@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import eval_mode
 from probekit.models.inputs import Input
@@ -60,6 +61,8 @@ class Batch:
 class Context:
     """What maps may need beside a batch; it belongs to one encoder."""
 
+    method: Method | None = None  # the whole method, in eval mode; None where its heads do not fit the embedding
+    companions: Tensor | None = None  # uint8 `[M, C, H, W]`, images that make a batch with the one that is looked at
     project: Projection | None = None  # the head that the contrastive loss compares, `[B, D] -> [B, P]`
     negatives: Tensor | None = None  # `[M, P]`, projections of other images; None for maps that take none
     temperature: float = 0.5  # ConRec paper, section 2.4
@@ -81,7 +84,7 @@ class AttributionMap(ABC):
     both_signs: ClassVar[bool] = False  # its negative is a row of its own: neither sign is the agreed one
     targeted: ClassVar[bool] = False  # whether the map explains the batch's target, where there is one
     needs: ClassVar[frozenset[str]] = frozenset()  # "map", "target", "gradient", "weights" (of pooling), "negatives",
-    # "self-attention", "throughout" (all blocks alike)
+    # "loss" (of embeddings), "self-attention", "throughout" (all blocks alike)
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -258,10 +261,23 @@ def unmet(name: str, subject: Subject, has_weights: bool, attention: Attended | 
         return "this encoder pools without weights, so there are none to show"
     if "negatives" in needs and subject.context.negatives is None:
         return "needs other images to contrast with"
+    if "loss" in needs and (why := _why_no_loss(subject.context.method)):
+        return why
     if "self-attention" in needs and attention is None:
         return "this network has no self-attention over the cells of its feature map"
     if "throughout" in needs and attention is not None and not attention.throughout:
         return "not all blocks of this network attend over the cells of its feature map"
     if head and attention is not None and int(head) >= attention.heads:
         return f"its last block has {attention.heads} heads, {BY_HEAD}:0 to {BY_HEAD}:{attention.heads - 1}"
+    return None
+
+
+def _why_no_loss(method: Method | None) -> str | None:
+    """Why a method has no loss to take of an image, in words, or None."""
+    if method is None:
+        return "needs the whole method of a run, of which only the encoder is here, or whose heads do not fit"
+    if method.needs_labels:
+        return "its method was trained on labels, whose logit gradcam explains"
+    if not {"two_views", "embedding_loss"} <= method.provides:
+        return "the loss of its method does not rest on the embedding"
     return None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -50,16 +51,42 @@ def draw_gallery(
     Of each class one that the probe gets right and one that it gets wrong, where there are such. Maps that are equal
     but for their unit are drawn once. `predicted`: class numbers `[N]`, None without a probe.
     """
-    rows = [row for row in rows if not row.name.startswith("-")]  # colours show both signs
-    maps = list(_merged(rows))
+    maps = list(_merged(_once(rows)))
     shown = choose(truth, predicted)
+    told = [TITLE, *[JUDGED] * (predicted is not None)]
+    title = f"Where {encoder_name(result)} looks on {data_name(result)}\n{' '.join(told)}"
+    return _drawn(title, truth, shown, [(" = ".join(names), row) for names, row in maps])
+
+
+def draw_together(
+    results: Sequence[Mapping[str, Any]], truth: Truth, rows: Sequence[Sequence[Row]], *, letters: int = 16
+) -> Figure:
+    """Images and over each the maps of several encoders: those of one name under one another, a row for each encoder.
+
+    Arguments as of `draw_gallery`, for each encoder. `letters`: of a line of an encoder's name.
+    """
+    names = [fill(encoder_name(result), letters) for result in results]
+    every = [(name, row) for name, own in zip(names, rows, strict=True) for row in _once(own)]
+    kinds = list(dict.fromkeys((row.name, row.target) for _, row in every))
+    every.sort(key=lambda pair: kinds.index((pair[1].name, pair[1].target)))
+    title = f"Where encoders look on {data_name(results[0])}: {', '.join(dict.fromkeys(name for name, _ in kinds))}"
+    named = [(f"{name}\n{row.name}" if len(kinds) > 1 else name, row) for name, row in every]
+    return _drawn(f"{title}\n{TITLE}", truth, choose(truth, None), named)
+
+
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """Without the negatives of maps: colours show both signs."""
+    return [row for row in rows if not row.name.startswith("-")]
+
+
+def _drawn(title: str, truth: Truth, shown: Sequence[Sample], rows: Sequence[tuple[str, Row]]) -> Figure:
+    """Images, their evidence, and a line for each map, under its name."""
     evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
     colours = dict(zip(evidence, OUTLINES.values(), strict=False))
     lines = 1 + bool(evidence)
-    told = [TITLE, *[JUDGED] * (predicted is not None), *[OUTLINED] * bool(evidence)]
-    title = f"Where {encoder_name(result)} looks on {data_name(result)}\n{' '.join(told)}"
+    title += f" {OUTLINED}" * bool(evidence)
     keys = {colour: name.replace(EVIDENCE, "evidence of ") for name, colour in colours.items()}
-    mosaic = Mosaic(lines + len(maps), len(shown) + BAR, title=title, keys=keys, heads=1, left=NAMES, below=1.1)
+    mosaic = Mosaic(lines + len(rows), len(shown) + BAR, title=title, keys=keys, heads=1, left=NAMES, below=1.1)
     mosaic.name(0, "image")
     for column, sample in enumerate(shown):
         mosaic.image(0, column, truth.split.images[sample.place])
@@ -72,9 +99,9 @@ def draw_gallery(
     if evidence:
         mosaic.name(1, "evidence")
         mosaic.scale_bar(1, 0, (truth.split.images.shape[1], truth.split.images.shape[2]))
-    for line, (names, row) in enumerate(maps, lines):
-        asked = {name: mask for name, mask in evidence.items() if row.target in ("", name.removeprefix(EVIDENCE))}
-        _draw_row(mosaic, line, names, row, [sample.place for sample in shown], truth, list(asked.values()))
+    for line, (name, row) in enumerate(rows, lines):
+        asked = {mask: found for mask, found in evidence.items() if row.target in ("", mask.removeprefix(EVIDENCE))}
+        _draw_row(mosaic, line, name, row, [sample.place for sample in shown], truth, list(asked.values()))
     return mosaic.figure
 
 
@@ -151,7 +178,7 @@ def short(name: str, most: int) -> str:
 def _draw_row(
     mosaic: Mosaic,
     line: int,
-    names: Sequence[str],
+    name: str,
     row: Row,
     places: Sequence[int],
     truth: Truth,
@@ -160,7 +187,7 @@ def _draw_row(
     """One map over all images, on one scale."""
     grid, size = row.maps.shape[1:], (truth.split.images.shape[1], truth.split.images.shape[2])
     told = "one a pixel" if grid == size else f"{grid[0]} x {grid[1]} cells"
-    mosaic.name(line, "\n".join(filter(None, (" = ".join(names), row.target, told))))
+    mosaic.name(line, "\n".join(filter(None, (name, row.target, told))))
     values = np.abs(row.maps[places])
     most = float(np.quantile(values, COVERED)) or float(values.max()) or 1.0
     for column, place in enumerate(places):
