@@ -82,9 +82,12 @@ LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the pa
     "mlflow": "probekit.train.loggers.mlflow:MLflow",
 }
 
-EXPORTS: dict[str, str] = {  # `export --to`; the file is model.NAME
-    "safetensors": "probekit.share.to_safetensors:write",
-    "onnx": "probekit.share.to_onnx:write",
+EXPORTS: dict[str, str] = {  # `export --to`
+    "safetensors": "probekit.share.to_safetensors:FORMAT",
+    "onnx": "probekit.share.to_onnx:FORMAT",
+    "timm": "probekit.share.to_timm:FORMAT",
+    "torchvision": "probekit.share.to_torchvision:FORMAT",
+    "detectron2": "probekit.share.to_detectron2:FORMAT",
 }
 
 

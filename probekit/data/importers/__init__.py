@@ -52,7 +52,7 @@ def run_import(
         try:
             if source in OFFICIAL:
                 options = _for_official(OFFICIAL[source], options)
-                # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
+                # Photographs shrink by 14 % (probekit.h5.blocks), which would take as long as decoding them.
                 how["compression"] = compression or "none"
                 info, skipped = Import(options, **how).of_official(source, root, choices)
             else:
