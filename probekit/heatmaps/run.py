@@ -18,9 +18,10 @@ from probekit.data.truth import Truth, read_truth
 from probekit.h5 import DatasetInfo, Split, read_split
 from probekit.heatmaps.base import Classifier, Context, Questions, Row, Subject
 from probekit.heatmaps.draw import draw_gallery
+from probekit.heatmaps.draw_filters import draw_filters
 from probekit.heatmaps.maps.gradcam_loss import loss_notes
 from probekit.heatmaps.maps.gradcam_ssl import project
-from probekit.heatmaps.measurement import Heatmap
+from probekit.heatmaps.measurement import Heatmap, several_filters
 from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.targets import fill, make_targets
 from probekit.models.extract import extract
@@ -151,6 +152,8 @@ def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: i
         }
         result["seconds"] = round(time.monotonic() - started, 2)
         figures = {"gallery": draw_gallery(result, work.truth, rows, predicted)}
+        if several_filters([row.name for row in rows]):
+            figures["filters"] = draw_filters(result, work.truth, rows)
         written = write_result(run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
         if opened.decodes:  # the ConRec paper's Figure 3
             written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])

@@ -17,6 +17,8 @@ from pytorch_grad_cam import HiResCAM as PeerHiResCAM
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from probekit.branches.base import attach
+from probekit.branches.lcr import LCR
 from probekit.heatmaps.base import AttributionMap, Batch, Context, Target, encode
 from probekit.heatmaps.maps.gradcam_ssl import positives, project
 from probekit.heatmaps.maps.occlusion import PASS, Occlusion
@@ -36,7 +38,10 @@ def make(name: str, encoder: Encoder, **settings: Any) -> AttributionMap:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         method = SimCLR(encoder, **SimCLR.defaults)
-    method.projection.eval()
+        attach(method, LCR(encoder, k=3))
+    for head in (method.projection, method.branches):
+        assert head is not None
+        head.eval()
     companions = torch.randint(0, 256, (2, encoder.spec["channels"], 32, 32), dtype=torch.uint8, generator=generator)
     more: dict[str, Any] = {"method": method, "companions": companions, "negatives": negatives}
     context = Context(**more, window=8, stride=4, draws=4, **settings)
