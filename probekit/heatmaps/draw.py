@@ -164,7 +164,7 @@ def _draw_row(
     values = np.abs(row.maps[places])
     most = float(np.quantile(values, COVERED)) or float(values.max()) or 1.0
     for column, place in enumerate(places):
-        mosaic.show(line, column, _dimmed(truth.split.images[place]), size, interpolation="nearest")
+        mosaic.show(line, column, dimmed(truth.split.images[place]), size, interpolation="nearest")
         mosaic.show(line, column, coloured(row.maps[place] / most), size, interpolation="nearest")
         mosaic.frame(line, column, size)
         there = np.any([mask[place] for mask in masks], axis=0) if masks else np.zeros(size, bool)
@@ -198,7 +198,7 @@ def coloured(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.concatenate([colour, alpha[..., None]], axis=-1)
 
 
-def _dimmed(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+def dimmed(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """An image in grey, RGB `[h, w, 3]` in [0, 1], neither black nor white."""
     grey = image.mean(axis=2) if image.ndim == 3 else image
     return np.repeat((GROUND + DIM * grey / 255)[..., None], 3, axis=2)
