@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from probekit.config import SIDE
 from probekit.files import host_memory
-from probekit.h5 import DatasetInfo, Encoded, Split, open_encoded, read_info, read_split
+from probekit.h5 import CentreCrop, DatasetInfo, Encoded, Split, open_encoded, read_info, read_split, seen_by
 from probekit.ranks import on_machine
 
 AHEAD = 4  # batches that are read before they are asked for; ours: hides a batch that takes four times the usual
@@ -120,6 +120,7 @@ def open_split(
     first: int | None = None,
     placement: str = "auto",
     cut: bool = False,
+    crop: CentreCrop | None = None,
 ) -> DeviceSplit:
     """Reads a split and puts its images on the device, once, or makes them ready to be streamed to it.
 
@@ -127,9 +128,9 @@ def open_split(
     more pixels are averaged down to it. `first`: only the first so many images, if there are as many; None is all.
     `placement`: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the
     first of these that has room. `cut`: crops will be cut of photographs that have their own sizes: they stay in the
-    file, as `Photographs`.
+    file, as `Photographs`; `crop`: their test transform, in place of the file's own.
     """
-    info = read_info(path)
+    info = read_info(path) if crop is None else seen_by(read_info(path), crop)
     if name not in info.splits:
         raise ValueError(f"expected a split {name} in {path}, found {', '.join(info.splits)}; choose another --data")
     n = info.splits[name].n
@@ -153,7 +154,7 @@ def open_split(
     if placement == "host":
         read = _resident(info, name, shape, CPU, max_size).__getitem__
     else:
-        encoded, pool = open_encoded(path, name), ThreadPoolExecutor(os.cpu_count(), "decode")
+        encoded, pool = open_encoded(path, name, found.crop), ThreadPoolExecutor(os.cpu_count(), "decode")
         read = _decoder(encoded, pool, max_size)
         if cut:
             whole = Photographs(encoded, pool, StreamedImages(read, shape, device))
@@ -196,13 +197,14 @@ def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Ite
     n = split.n if stop is None else stop
     step = max(1, CHUNK_BYTES // (split.height * split.width * split.channels) // CHUNK_ROWS) * CHUNK_ROWS
     for start in range(0, n, step):
-        yield read_split(info.path, name, start=start, stop=min(start + step, n), columns=False).images
+        yield read_split(info.path, name, start=start, stop=min(start + step, n), columns=False, crop=split.crop).images
     refuse_changed(info)
 
 
 def refuse_changed(info: DatasetInfo) -> None:
     """Refuses a dataset file that another has taken the place of since `info` was read."""
-    if read_info(info.path).content_hash != info.content_hash:
+    found, crop = read_info(info.path), info.first.crop
+    if (found if crop is None or found.first.crop is None else seen_by(found, crop)).content_hash != info.content_hash:
         raise ValueError(f"expected {info.path} as it was, found it replaced while it was read; measure again")
 
 
