@@ -46,6 +46,13 @@ WeightsFile = Annotated[
 Normalise = Annotated[
     str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
 ]
+TestCrop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RESIZE:SIDE",
+        help="How photographs are seen: the shorter side RESIZE px, of it the middle SIDE px; default: the file's.",
+    ),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
 ]
@@ -69,6 +76,7 @@ def probe(
     pool: shared.TrainedPool = None,
     layer: shared.LayerOrAll = None,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
+    test_crop: TestCrop = None,
     *,
     asked: "Sequence[Probe]",
     encoder: Outsider = None,
@@ -90,6 +98,7 @@ def probe(
     shared.check_run(None if encoder else run)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
+    from probekit.h5 import CentreCrop
     from probekit.probes.measure import conditions_for, probe_run
     from probekit.restore.load import adopt
     from probekit.restore.opened import open_encoder
@@ -102,7 +111,9 @@ def probe(
         about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
         run, data = adopt(outside, check, run=run, data=data, runs=shared.RUNS, data_folder=shared.DATA, **about), None
     opened = open_encoder(run_or_newest(run, shared.RUNS, out), measured, choose_device(device))
-    results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
+    crop = None if test_crop is None else CentreCrop.parse(test_crop)
+    how: dict[str, Any] = {"protocol": protocol, "baselines": baselines, "seed": seed, "test_crop": crop}
+    results = probe_run(opened, asked, data=data, console=out, **how)
     if as_json:
         print_json(results)
     else:
