@@ -60,6 +60,7 @@ MEASUREMENTS: dict[str, str] = {
     "attentive": "probekit.probes.measurements.attentive:Attentive",
     "sgd": "probekit.probes.measurements.sgd:SGD",
     "multilabel": "probekit.probes.measurements.multilabel:Multilabel",
+    "dense": "probekit.probes.measurements.dense:Dense",
     "fractions": "probekit.probes.measurements.fractions:Fractions",
     "knn": "probekit.probes.measurements.knn:KNN",
     "retrieval": "probekit.probes.measurements.retrieval:Retrieval",
