@@ -150,6 +150,18 @@ def branch_named(name: str) -> tuple[str, dict[str, Any]]:
     return name, {}
 
 
+def loggers_named(typed: str) -> list[str]:
+    """Loggers as typed after --log, names with commas, of which "none" is none.
+
+    A ValueError if there is no such logger.
+    """
+    names = [name.strip() for name in typed.split(",") if name.strip() not in ("", "none")]
+    for name in names:
+        if name not in LOGGERS:
+            raise ValueError(nearest("logger", name, LOGGERS))
+    return names
+
+
 def map_named(name: str) -> tuple[str, str]:
     """A map's name as typed -> its name in `MAPS`, and the head: a number, `ALL_HEADS`, or "" for the mean.
 

@@ -126,6 +126,7 @@ def main() -> None:
     for name, kind in {"data": str, "name": str, "preset": str, "epochs": int, "seed": int, "protocol": str}.items():
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--device")
+    parser.add_argument("--log")
     parser.add_argument("--set", action="append", default=[])
     for name in ("resume", "overwrite", "no-baselines"):
         parser.add_argument(f"--{name}", action="store_true")
