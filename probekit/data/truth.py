@@ -1,6 +1,6 @@
 """The truth about a dataset's images that measurements are scored against: masks, and counterfactuals drawn anew."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
 from probekit.h5 import DatasetInfo, Split, read_split
+
+AT_A_TIME = 64  # images that `read_truths` reads: their maps and masks bound its memory; ours
 
 
 @dataclass(frozen=True)
@@ -118,15 +120,30 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     rows = read_split(info.path, split, masks=info.splits[split].masked)
     own = bases(rows.factors, len(rows.images))
     index = own[spaced(len(own), n)]
-    return Truth(
-        info,
-        Split(
-            images=rows.images[index],
-            labels=None if rows.labels is None else rows.labels[index],
-            factors={name: values[index] for name, values in rows.factors.items()},
-            masks=None if rows.masks is None else rows.masks[index],
-        ),
-        index,
+    return Truth(info, _taken(rows, index), index)
+
+
+def read_truths(info: DatasetInfo, split: str, *, images: bool = True) -> Iterator[Truth]:
+    """All images of a split but counterfactuals, as `read_truth` has them, so many at a time that memory is bounded.
+
+    `images`: whether they are wanted; where masks are drawn anew, they are read in any case.
+    """
+    about = info.splits[split]
+    wanted: dict[str, Any] = {"images": images or not about.masked, "masks": about.masked}
+    for start in range(0, about.n, AT_A_TIME):
+        stop = min(start + AT_A_TIME, about.n)
+        rows = read_split(info.path, split, start=start, stop=stop, **wanted)
+        own = bases(rows.factors, stop - start)
+        if len(own):
+            yield Truth(info, _taken(rows, own), start + own)
+
+
+def _taken(rows: Split, index: NDArray[np.int64]) -> Split:
+    return Split(
+        images=rows.images[index] if len(rows.images) else rows.images,  # or they were not wanted
+        labels=None if rows.labels is None else rows.labels[index],
+        factors={name: values[index] for name, values in rows.factors.items()},
+        masks=None if rows.masks is None else rows.masks[index],
     )
 
 
