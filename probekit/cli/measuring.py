@@ -291,7 +291,6 @@ def report(
 
 def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:
     """What to type next, of the same weights and the same images."""
-    from probekit.h5 import read_info
     from probekit.probes import PROTOCOLS
 
     other = next(known for known in PROTOCOLS if known != protocol)
@@ -300,6 +299,4 @@ def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> No
     given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
     given += "".join(f" {quote(word)}" for word in measured.words)
     look = f"probekit heatmap {name}{given}"
-    unseen = read_info(data or run.data()).multilabel  # maps explain one label an image
-    again = f"probekit probe {name}{given} --protocol {other}"
-    console.print(f"next: {again}" if unseen else f"next: {look}   or   {again}")
+    console.print(f"next: {look}   or   probekit probe {name}{given} --protocol {other}")
