@@ -32,10 +32,14 @@ DECODED = 512  # images read and decoded at a time by `decode_rows`: bounds the 
 Shape = tuple[int, ...]  # of one image once decoded: (H, W) or (H, W, 3)
 
 
-def encode(image: NDArray[np.uint8]) -> bytes:
-    """A JPEG file of uint8 `[H, W]` or RGB `[H, W, 3]`; lossy. Same bytes for the same pixels and OpenCV."""
+def encode(image: NDArray[np.uint8], *, lossless: bool = False) -> bytes:
+    """A JPEG file of uint8 `[H, W]` or RGB `[H, W, 3]`; lossy. Same bytes for the same pixels and OpenCV.
+
+    `lossless`: a PNG file.
+    """
     pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    how = (".png",) if lossless else (".jpg", (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    done, data = cv2.imencode(how[0], pixels, *how[1:])
     assert done
     return data.tobytes()
 

@@ -220,7 +220,7 @@ def draw_map(
     mosaic: Mosaic, line: int, column: int, image: Pixels, values: NDArray[np.floating[Any]], size: tuple[int, int]
 ) -> None:
     """A map `[h, w]`, as `coloured` takes it, over its dimmed image of (height, width)."""
-    mosaic.show(line, column, _dimmed(image), size, interpolation="nearest")
+    mosaic.show(line, column, dimmed(image), size, interpolation="nearest")
     mosaic.show(line, column, coloured(values), size, interpolation="nearest")
     mosaic.frame(line, column, size)
 
@@ -248,7 +248,7 @@ def coloured(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.concatenate([colour, alpha[..., None]], axis=-1)
 
 
-def _dimmed(image: Pixels) -> NDArray[np.float64]:
+def dimmed(image: Pixels) -> NDArray[np.float64]:
     """An image in grey, RGB `[h, w, 3]` in [0, 1], neither black nor white."""
     grey = image.mean(axis=2) if image.ndim == 3 else image
     return np.repeat((GROUND + DIM * grey / 255)[..., None], 3, axis=2)
