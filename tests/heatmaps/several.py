@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probekit.h5 import DIFFICULT, DatasetWriter, Header, Split, pack
 
@@ -31,9 +32,8 @@ def several_labels(path: Path, *, n: int = 60, n_test: int = 40, masks: bool = T
     return path
 
 
-def _shape(kind: int, x: int, y: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _shape(kind: int, x: int, y: int) -> NDArray[np.bool_]:
     rows, columns = np.mgrid[:SIZE, :SIZE]
-    away = abs(rows - y), abs(columns - x)
-    if kind == 0:
-        return (away[0] <= 1) & (away[1] <= 5)
-    return away[0] ** 2 + away[1] ** 2 <= 16 if kind == 1 else np.maximum(*away) <= 3
+    down, across = abs(rows - y), abs(columns - x)
+    shapes = ((down <= 1) & (across <= 5), down**2 + across**2 <= 16, np.maximum(down, across) <= 3)
+    return np.asarray(shapes[kind], np.bool_)
