@@ -137,10 +137,7 @@ def _decoder(path: Path, name: str, max_size: int) -> Callable[[Tensor], Tensor]
     encoded = open_encoded(path, name)
     pool = ThreadPoolExecutor(os.cpu_count(), "decode")
 
-    def decoded(index: int) -> NDArray[np.uint8]:
-        return encoded.decode(encoded.read([index])[0])
-
-    return lambda index: to_device(np.stack(list(pool.map(decoded, index.tolist()))), CPU, max_size=max_size)
+    return lambda index: to_device(np.stack(list(pool.map(encoded.image, index.tolist()))), CPU, max_size=max_size)
 
 
 def _placement(info: DatasetInfo, name: str, size: int, device: torch.device) -> str:

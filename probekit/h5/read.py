@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from probekit.h5.encoded import EncodedImages, Handles, decode
 from probekit.h5.file import Split, file_compression, file_encoded, file_images, file_rows, file_verify
+from probekit.h5.photographs import decode_photograph
 from probekit.h5.schema import DatasetInfo
 from probekit.h5.shards import Held, find
 
@@ -46,10 +47,11 @@ def read_split(
     return join_rows([file_rows(file, split, own, **asked) for file, own in held.of(split, rows)])
 
 
-def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
+def read_images(path: Path, split: str, indices: Sequence[int], *, images: bool = True) -> Split:
     """Single images and masks of a split, in the order of the indices, checked; without labels and factors.
 
-    A ValueError if a file is malformed, there is no such split, or an index lies outside it.
+    A ValueError if a file is malformed, there is no such split, or an index lies outside it. `images`: without, there
+    are masks alone in the result.
     """
     held = find(path)
     places = [next(held.of(split, _rows(held.info, split, index, index + 1))) for index in indices]
@@ -59,7 +61,7 @@ def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
         file, end = places[begin][0], begin
         while end < len(places) and places[end][0] == file:
             end += 1
-        parts.append(file_images(file, split, [rows.start for _, rows in places[begin:end]]))
+        parts.append(file_images(file, split, [rows.start for _, rows in places[begin:end]], images=images))
         begin = end
     return join_rows(parts)
 
@@ -67,14 +69,16 @@ def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
 class Encoded:
     """The encoded images of a split, read in any order from any number of threads; made by `open_encoded`.
 
-    A file is opened when an image of it is read first, and few are open at a time; holds 16 bytes an image then.
-    `shape`: the shape of all images once decoded: (N, H, W) or (N, H, W, 3).
+    A file is opened when an image of it is read first, and few are open at a time; holds 24 bytes an image then.
+    `shape`: the shape of all images once decoded: (N, H, W) or (N, H, W, 3); `crop`: the test transform that makes
+    photographs of differing sizes images of that shape, or None.
     """
 
     def __init__(self, held: Held, split: str) -> None:
         """`held`: keeps the images of the split encoded."""
         info = held.info.splits[split]
         self.shape: tuple[int, ...] = (info.n, *info.shape)
+        self.crop, self._channels = info.crop, info.channels
         self._places = held.places[split]
         self._begins = [rows.start for _, rows in self._places]
         self._handles = Handles()
@@ -90,24 +94,45 @@ class Encoded:
         return self.shape[0]
 
     def read(self, indices: Iterable[int]) -> list[bytes]:
-        """The encoded files of some images, in that order; for `decode`.
+        """The encoded files of some images, in that order.
 
         A ValueError if a file has become shorter, or an image is damaged; or another process writes to it, then.
         """
         return [self._read(int(index)) for index in indices]
 
-    def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """The image in one of these files, uint8 `[H, W]` or RGB `[H, W, 3]`; see `probekit.h5.decode`."""
-        return decode(data, self.shape[1:])
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """An image as `read_split` has it, uint8 `[H, W]` or RGB `[H, W, 3]`; errors as of `read`."""
+        if self.crop is not None:
+            return self.crop.of_image(self.photograph(index))
+        return decode(self._read(index), self.shape[1:])
+
+    def photograph(self, index: int, reduced: int = 1) -> NDArray[np.uint8]:
+        """A photograph at its own size; see `decode_photograph`. Errors as of `read`."""
+        return decode_photograph(self._read(index), self.size(index), self._channels, reduced)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of a photograph."""
+        images, row = self._place(index)
+        assert images.sizes is not None
+        height, width = images.sizes[row].tolist()
+        return height, width
+
+    def sizes(self, indices: Iterable[int]) -> NDArray[np.int32] | None:
+        """Height and width of some photographs, `[n, 2]`; None of images of one size."""
+        return None if self.crop is None else np.array([self.size(int(index)) for index in indices], np.int32)
 
     def close(self) -> None:
         """Closes the files."""
         self._handles.close()
 
     def _read(self, index: int) -> bytes:
+        images, row = self._place(index)
+        return images.read(row)
+
+    def _place(self, index: int) -> tuple[EncodedImages, int]:
         assert 0 <= index < len(self)
         place = bisect_right(self._begins, index) - 1
-        return self._opened(place).read(index - self._begins[place])
+        return self._opened(place), index - self._begins[place]
 
 
 def open_encoded(path: Path, split: str) -> Encoded:
@@ -139,7 +164,7 @@ def read_labels(path: Path, split: str) -> NDArray[Any] | None:
 
 
 def compression_of(path: Path) -> str:
-    """How the pixels of a dataset are compressed, one of `COMPRESSIONS`; "none" for JPEG files too."""
+    """How the pixels of a dataset are compressed, one of `COMPRESSIONS`; of images kept as files, their masks."""
     return file_compression(find(path).info.files[0])
 
 

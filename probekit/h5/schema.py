@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from generators.certificates import Certificate
 from probekit.checked import Meta
 from probekit.files import name_of
+from probekit.h5.photographs import CentreCrop
 
 if TYPE_CHECKING:
     from probekit.h5.contents import Contents
@@ -30,7 +31,8 @@ class SplitInfo:
     """What a split holds.
 
     `multilabel`: whether an image may have several classes: labels are then uint8 `[N, K]`; `encoded`: whether the
-    images are kept as JPEG files, not as pixels.
+    images are kept as files, not as pixels; `crop`: of photographs of differing sizes, the test transform that makes
+    them images of `height` and `width`.
     """
 
     name: str
@@ -43,6 +45,7 @@ class SplitInfo:
     factors: tuple[str, ...]
     multilabel: bool = False
     encoded: bool = False
+    crop: CentreCrop | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Where an encoder looks, scored against masks and by perturbation: what may be asked, and how results are read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
@@ -25,6 +25,7 @@ TARGETS = {
 }
 MASKED = {"average drop": "average_drop", "average increase": "average_increase"}  # of `numbers`
 MOST_LINES = 10  # of a chart
+FILTERS = "gfb:"  # begins the names of maps of single filters
 
 
 class Mean(TypedDict):
@@ -103,7 +104,7 @@ class Heatmap(Measurement):
         None,
         "--maps",
         "Attribution maps with commas between (see probekit list maps), or all; without it the cheap ones. "
-        "self-attention:3 is one head, self-attention:all is each.",
+        "self-attention:3 is one head, self-attention:all is each; likewise gfb:all, the filters of lcr.",
         metavar="NAME,NAME",
         read=read_maps,
         write=",".join,
@@ -176,6 +177,9 @@ class Heatmap(Measurement):
             "are the same but for their unit are drawn once."
         )
         charts = [Chart("gallery", "Maps of single images", how, _drawn_when_measured, photographs=True)]
+        if several_filters([row["name"] for row in result["rows"]]):
+            how = "One scale for all: at each cell the largest of them is the branch's map."
+            charts.append(Chart("filters", "Maps of single filters", how, _drawn_when_measured, photographs=True))
         for i, factor in enumerate(tables.swapped(result["rows"])):
             kept = [(row, row["swap"][factor]) for row in result["rows"] if factor in row["swap"]]
             drawn = [(row, swap) for row, swap in kept if swap["x"] and len(swap["x"]) == len(swap["y"])]
@@ -239,3 +243,8 @@ class Heatmap(Measurement):
 
 def _drawn_when_measured() -> Any:
     raise AssertionError("the maps are not kept")
+
+
+def several_filters(names: Iterable[str]) -> bool:
+    """Whether there are maps of several filters of an encoder, which have a picture of their own."""
+    return len({name for name in names if name.startswith(FILTERS) and "," not in name}) > 1

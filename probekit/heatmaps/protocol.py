@@ -16,16 +16,16 @@ from torch import Tensor
 from probekit.config import SIDE
 from probekit.data.truth import Truth, spaced
 from probekit.h5.schema import EVIDENCE
-from probekit.heatmaps.base import Questions, Row, Subject, as_inputs, encode, map_rows, unmet
+from probekit.heatmaps.base import Questions, Row, Subject, as_inputs, encode, map_rows, parts_of, unmet
 from probekit.heatmaps.perturb import IMAGES, Fresh, Pairs, by_target, check, confidence, faithfulness, swap
 from probekit.heatmaps.score import area_average, localise, localise_ceiling, upsample
 from probekit.models.self_attention import Attended, attended
 from probekit.probes.baselines import LUMA, binarise
-from probekit.registry import ALL_HEADS, BY_HEAD, MAPS, map_named
+from probekit.registry import ALL_PARTS, MAPS, map_named
 from probekit.statistics import share_interval
 
 DEFAULT_MAPS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
-OF_TRANSFORMERS = (BY_HEAD, "rollout")  # beside them, where there is self-attention
+OF_TRANSFORMERS = ("self-attention", "rollout")  # beside them, where there is self-attention
 COSTLY = {"occlusion": "occlusion: it encodes each image once a window; type: --maps occlusion"}
 Pixels = NDArray[np.uint8]
 Maps = NDArray[np.float32]
@@ -162,7 +162,7 @@ def choose_maps(
     """The maps that can be taken, and a line for each that cannot; a ValueError if it was asked for by name."""
     by_name = asked is not None and set(asked) != set(MAPS)
     usual = [*DEFAULT_MAPS, *(OF_TRANSFORMERS if attention else ())]
-    wanted = [each for name in asked or usual for each in _by_head(name, attention)]
+    wanted = [each for name in asked or usual for each in _by_part(name, subject, attention)]
     reasons = {name: unmet(name, subject, has_weights, attention) for name in wanted}
     refused = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
     names = [name for name, reason in reasons.items() if reason is None]
@@ -174,12 +174,12 @@ def choose_maps(
     return names, refused + [text for name, text in COSTLY.items() if asked is None]
 
 
-def _by_head(name: str, attention: Attended | None) -> list[str]:
-    """A map's name, or those of all its heads."""
-    plain, head = map_named(name)
-    if head != ALL_HEADS:
+def _by_part(name: str, subject: Subject, attention: Attended | None) -> list[str]:
+    """A map's name, or those of all its parts."""
+    plain, part = map_named(name)
+    if part != ALL_PARTS:
         return [name]
-    return [plain] if attention is None else [f"{plain}:{number}" for number in range(attention.heads)]
+    return [f"{plain}:{number}" for number in range(parts_of(plain, subject, attention))] or [plain]
 
 
 def _describe(row: Row) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from probekit.data.truth import Truth, read_truth
 from probekit.h5 import DatasetInfo, Split, read_split
 from probekit.heatmaps.base import Classifier, Context, Questions, Row, Subject
 from probekit.heatmaps.draw import draw_gallery
+from probekit.heatmaps.draw_filters import draw_filters
+from probekit.heatmaps.maps.gradcam_loss import loss_notes
 from probekit.heatmaps.maps.gradcam_ssl import project
-from probekit.heatmaps.measurement import Heatmap
+from probekit.heatmaps.measurement import Heatmap, several_filters
 from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.targets import fill, make_targets
 from probekit.models.extract import extract
@@ -32,6 +34,7 @@ from probekit.views.recipes import recipe_of
 from probekit.weights import LAST
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
+COMPANIONS = 15  # ours: of these beside each image for gradcam-loss, a batch of 16; each image takes 32 passes or more
 FEW = 64  # of these for networks whose maps are only compared with each other
 PROTOCOL = "tuned"  # of the linear probe that maps explain
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
@@ -73,6 +76,8 @@ class Subjects:
         headless = opened.method is None or not fits
         context = replace(
             self.context,
+            method=None if headless else opened.method,
+            companions=self.bank[:COMPANIONS],
             project=None if headless or opened.method is None else opened.method.projection,
             temperature=getattr(opened.method, "temperature", Context.temperature),
         )
@@ -103,6 +108,20 @@ def heatmap_run(
 
     `data` None is the run's own. A ValueError if a map cannot be drawn of this encoder, or the data do not fit.
     """
+    return look(opened, asked, data=data, seed=seed, console=console).result
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What `heatmap_run` gives, and what a picture is drawn of: the images, and the maps of the trained encoder."""
+
+    result: dict[str, Any]
+    truth: Truth
+    rows: list[Row]
+
+
+def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console) -> Looked:
+    """As `heatmap_run`."""
     started, run = time.monotonic(), opened.run
     info, known = opened.dataset(data)
     for line in known:
@@ -133,11 +152,13 @@ def heatmap_run(
         }
         result["seconds"] = round(time.monotonic() - started, 2)
         figures = {"gallery": draw_gallery(result, work.truth, rows, predicted)}
+        if several_filters([row.name for row in rows]):
+            figures["filters"] = draw_filters(result, work.truth, rows)
         written = write_result(run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
         if opened.decodes:  # the ConRec paper's Figure 3
             written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
         console.print(f"wrote {' and '.join(map(str, written))}")
-    return result
+    return Looked(result, work.truth, rows)
 
 
 def coarse_maps(rows: Sequence[Row], run: str) -> str:
@@ -190,7 +211,9 @@ def prepare(
     random = None if untrained is None else subjects.of(untrained)
     headless = opened.method is None or opened.method.projection is None
     contrasts = asked.maps is None or "gradcam-ssl" in asked.maps
-    notes = [*([NO_HEAD] if headless and contrasts else []), *said_of_random(untrained, seed)]
+    of_loss = asked.maps is not None and "gradcam-loss" in asked.maps
+    notes = [*([NO_HEAD] if headless and contrasts else []), *(loss_notes(opened.method) if of_loss else [])]
+    notes += said_of_random(untrained, seed)
     for note in notes:
         console.print(f"note: {note}")
     labels = _labels(truth, trained, subjects, device)
