@@ -169,6 +169,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         name_writer(path, error)
         reason = " ".join(str(error).split())
+        if not isinstance(error, ValueError):  # HDF5's own, which says not what to do
+            reason += "; restore it from a copy, or remove it and make it anew"
         raise ValueError(f"not a readable dataset file: {path}: {reason}") from error
 
 

@@ -131,7 +131,7 @@ def unite(method: Method, batch_size: int) -> None:
     if batch_size % ranks.size():
         raise ValueError(
             f"expected a batch that {ranks.size()} processes can share, found {batch_size} images; "
-            f"type: --batch-size {shareable(batch_size)}"
+            f"type: --batch-size {shareable(batch_size)}, or to go on with a run --gpus {ranks.fewer(batch_size)}"
         )
     method.unite(batch_size)
 
