@@ -237,6 +237,9 @@ TestFraction = typer.Option(
     min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits, eurosat, caltech101: 0.2."
 )
 Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
+ImportOut = Annotated[
+    Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=shared.OUTPUT)
+]
 Kept = Annotated[
     str | None,
     typer.Option(
@@ -303,9 +306,7 @@ def import_(
     no_duplicates: Alone = False,
     classes: Wnids = None,
     n_classes: NClasses = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=shared.OUTPUT)
-    ] = None,
+    out: ImportOut = None,
     store: Kept = None,
     test_crop: TestCrop = None,
     max_gb: Annotated[float | None, Stored] = None,

@@ -15,7 +15,7 @@ absent, but not all):
     labels          int64 [N]; multi-label: uint8 [N, K], 0 absent, 1 present, 255 only difficult instances, which
                     losses and scores leave out; absent for unlabelled images
     factors/<name>  one 1-D array for each factor: numbers or fixed-length bytes
-    masks           uint8 [N, H, W], bit k is mask_names[k]; absent without masks
+    masks           uint8 [N, H, W], uint32 of more than 8 names, bit k is mask_names[k]; absent without masks
     checksums       uint64 [K], XXH3 of every chunk; see `probekit.h5.checksums`
 
 Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.contents`, the seal in

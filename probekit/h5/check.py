@@ -18,7 +18,17 @@ from probekit.h5.contents import DIGITS, Contents, arrays_of
 from probekit.h5.encoded import FORMAT
 from probekit.h5.photographs import FORMAT as PHOTOGRAPHS
 from probekit.h5.photographs import CentreCrop
-from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, Shard, SplitInfo
+from probekit.h5.schema import (
+    CHUNK_BYTES,
+    COMPRESSIONS,
+    MASK_BITS,
+    SCHEMA,
+    SPLITS,
+    DatasetInfo,
+    Shard,
+    SplitInfo,
+    mask_type,
+)
 
 HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
 IDS = {h5py.Group: h5py.h5g.GroupID, h5py.Dataset: h5py.h5d.DatasetID}
@@ -88,9 +98,9 @@ def _check_split(
         if not classes:
             raise ValueError(f"expected class names for {name}/labels, found none in attribute 'classes'")
     if masked:
-        _expect_shape(_array(group, "masks", "u", 1), (n, height, width))
         if not mask_names:
             raise ValueError(f"expected mask names for {name}/masks, found none in attribute 'mask_names'")
+        _expect_shape(_array(group, "masks", "u", mask_type(len(mask_names)).itemsize), (n, height, width))
     columns = _member(group, "factors", h5py.Group) if "factors" in group else {}
     if sorted(columns) != sorted(factors):
         raise ValueError(f"expected the columns {sorted(factors)} in {name}/factors, found {sorted(columns)}")
@@ -183,8 +193,9 @@ def _array(group: h5py.Group, name: str, kinds: str, itemsize: int | None) -> h5
 def _check_chunks(array: h5py.Dataset, chunk: tuple[int, ...], size: int) -> None:
     """Refuses chunks, of `size` bytes, that nobody writes here, and that HDF5 might read beyond their ends."""
     made = array.id.get_create_plist()
-    if chunk[0] > 1 and size > CHUNK_BYTES:
-        raise ValueError(f"expected chunks of at most {CHUNK_BYTES >> 20} MiB in {array.name}, found {size >> 20} MiB")
+    most = CHUNK_BYTES * array.dtype.itemsize if array.dtype.kind == "u" else CHUNK_BYTES  # masks of many names
+    if chunk[0] > 1 and size > most:
+        raise ValueError(f"expected chunks of at most {most >> 20} MiB in {array.name}, found {size >> 20} MiB")
     filters = [made.get_filter(k) for k in range(made.get_nfilters())]
     kinds = [number for number, *_ in filters]
     if kinds not in ([], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_LZF]):

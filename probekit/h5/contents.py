@@ -65,12 +65,12 @@ def as_text(digest: int) -> str:
     return f"{digest:0{DIGITS}x}"
 
 
-def digest_of(images: Iterable[int], masks: NDArray[np.uint8] | None, columns: Mapping[str, NDArray[Any]]) -> int:
+def digest_of(images: Iterable[int], masks: NDArray[Any] | None, columns: Mapping[str, NDArray[Any]]) -> int:
     """The digest of some rows.
 
     `images`: the XXH3 of each image; `columns`: under "labels" and "factors/<name>", `[n, ...]`.
     """
-    per_mask: Iterable[NDArray[np.uint8]] = repeat(NOTHING) if masks is None else masks
+    per_mask: Iterable[NDArray[Any]] = repeat(NOTHING) if masks is None else masks
     per_row: Iterable[NDArray[np.uint8]] = repeat(NOTHING)
     if columns:
         order = sorted(columns, key=hash_order)

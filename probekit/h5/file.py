@@ -42,14 +42,14 @@ class Split:
 
     `images`: uint8 `[N, H, W]` or `[N, H, W, 3]`, in [0, 255]. `labels`: int64 `[N]`, indices of classes; multi-label:
     uint8 `[N, K]` of 0 absent, 1 present and 255 only difficult instances; None for unlabelled images. `factors`: one
-    array `[N]` for each factor column. `masks`: uint8 `[N, H, W]`, or None if there are none or they were not asked
-    for.
+    array `[N]` for each factor column. `masks`: uint8 `[N, H, W]`, uint32 where there are more than 8, or None if there
+    are none or they were not asked for.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[Any] | None
     factors: dict[str, NDArray[Any]]
-    masks: NDArray[np.uint8] | None
+    masks: NDArray[Any] | None
 
     @property
     def class_labels(self) -> NDArray[np.int64] | None:

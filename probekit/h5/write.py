@@ -32,6 +32,7 @@ from probekit.h5.schema import (
     Header,
     Shard,
     chunk_rows,
+    mask_type,
 )
 from probekit.h5.target import Target, check_target
 
@@ -42,7 +43,7 @@ class _Open:
     n: int  # announced
     done: int = 0
     encoded: EncodedSink | None = None
-    masks: NDArray[np.uint8] | None = None  # those beside files that do not fill a chunk yet
+    masks: NDArray[Any] | None = None  # those beside files that do not fill a chunk yet
     digest: int = 0  # of the rows so far
     waiting: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # columns not yet in the file
     rows_waiting: int = 0
@@ -185,7 +186,7 @@ class DatasetWriter:
             name,
             shape=(max(split.n, step), *shape),  # cut at the end; h5py wants no chunk larger than the data
             maxshape=(None, *shape),
-            dtype="u1",
+            dtype=mask_type(len(self.header.mask_names)) if name == "masks" else "u1",
             chunks=(step, *shape),
             track_times=False,
             **filters.get(self.compression, {}),
@@ -193,7 +194,7 @@ class DatasetWriter:
 
     def _write_chunk(self, data: h5py.Dataset, begin: int, chunk: bytes | memoryview) -> None:
         if self.compression == "lzf":  # only HDF5 itself has this filter
-            values = np.frombuffer(chunk, np.uint8).reshape(data.chunks)
+            values = np.frombuffer(chunk, data.dtype).reshape(data.chunks)
             data[begin : begin + len(values)] = values[: data.shape[0] - begin]
         else:
             data.id.write_direct_chunk((begin,) + (0,) * (data.ndim - 1), chunk)
