@@ -22,6 +22,7 @@ from probekit.h5 import (
     as_columns,
     chunk_rows,
     compression_of,
+    join_rows,
     open_encoded,
     pack,
     read_info,
@@ -269,12 +270,12 @@ def _blocks(
     for rows in _gathered(info, parts):
         waiting.append(rows)
         if sum(len(each.images) for each in waiting) >= step:
-            joined = _joined(waiting)
+            joined = join_rows(waiting)
             whole = len(joined.images) // step * step
             for begin in range(0, whole, step):
                 yield pack(_cut(joined, begin, begin + step), compression)
             waiting = [_cut(joined, whole, len(joined.images))]
-    joined = _joined(waiting)
+    joined = join_rows(waiting)
     if len(joined.images):
         yield pack(joined, compression)
 
@@ -287,42 +288,33 @@ def _gathered(info: DatasetInfo, parts: Mapping[str, NDArray[np.int64]]) -> Iter
             stop = min(start + step, split.n)
             within = own[np.searchsorted(own, start) : np.searchsorted(own, stop)] - start
             if len(within):
-                rows = read_split(info.path, name, start=start, stop=stop, masks=True)
+                rows = read_split(info.path, name, start=start, stop=stop, masks=True, objects=True)
                 factors = {each: values[within] for each, values in rows.factors.items()}
                 labels = None if rows.labels is None else rows.labels[within]
-                yield Split(rows.images[within], labels, factors, None if rows.masks is None else rows.masks[within])
+                masks = None if rows.masks is None else rows.masks[within]
+                objects = None if rows.objects is None else rows.objects.take(within)
+                yield Split(rows.images[within], labels, factors, masks, objects)
 
 
 def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[EncodedBlock]:
     """JPEG files as they are."""
-    columns = read_split(info.path, name, images=False)
+    columns = read_split(info.path, name, images=False, objects=True)
     held = open_encoded(info.path, name)
     try:
         for begin in range(0, len(own), FILES):
             rows = own[begin : begin + FILES]
             labels = None if columns.labels is None else columns.labels[rows]
             factors = {each: values[rows] for each, values in columns.factors.items()}
-            yield EncodedBlock(held.shape[1:], held.read(rows.tolist()), as_columns(labels, factors))
+            objects = None if columns.objects is None else columns.objects.take(rows)
+            yield EncodedBlock(held.shape[1:], held.read(rows.tolist()), as_columns(labels, factors), objects)
     finally:
         held.close()
-
-
-def _joined(parts: Sequence[Split]) -> Split:
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    labels = (
-        None if first.labels is None else np.concatenate([part.labels for part in parts if part.labels is not None])
-    )
-    masks = None if first.masks is None else np.concatenate([part.masks for part in parts if part.masks is not None])
-    factors = {name: np.concatenate([part.factors[name] for part in parts]) for name in first.factors}
-    return Split(np.concatenate([part.images for part in parts]), labels, factors, masks)
 
 
 def _cut(rows: Split, begin: int, end: int) -> Split:
     part = slice(begin, end)
     factors = {name: values[part] for name, values in rows.factors.items()}
     labels = None if rows.labels is None else rows.labels[part]
-    return Split(
-        np.ascontiguousarray(rows.images[part]), labels, factors, None if rows.masks is None else rows.masks[part]
-    )
+    masks = None if rows.masks is None else rows.masks[part]
+    objects = None if rows.objects is None else rows.objects[part]
+    return Split(np.ascontiguousarray(rows.images[part]), labels, factors, masks, objects)

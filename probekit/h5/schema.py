@@ -30,7 +30,8 @@ class SplitInfo:
     """What a split holds.
 
     `multilabel`: whether an image may have several classes: labels are then uint8 `[N, K]`; `encoded`: whether the
-    images are kept as JPEG files, not as pixels.
+    images are kept as JPEG files, not as pixels; `boxed`: whether images have objects, with boxes and classes;
+    `instances`: whether these have masks.
     """
 
     name: str
@@ -43,6 +44,8 @@ class SplitInfo:
     factors: tuple[str, ...]
     multilabel: bool = False
     encoded: bool = False
+    boxed: bool = False
+    instances: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

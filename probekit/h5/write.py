@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
-from probekit.h5.checksums import CERTIFICATE, SHARD, open_array, write_seal, zlib
+from probekit.h5.checksums import CERTIFICATE, FILES, SHARD, open_array, write_seal, zlib
 from probekit.h5.contents import Contents, arrays_of, as_text, content_hash, digest_of, shifted, sums_of
 from probekit.h5.encoded import EncodedSink
 from probekit.h5.file import Split
+from probekit.h5.objects import ObjectRows, ObjectsSink
 from probekit.h5.schema import (
     CHUNK_BYTES,
+    CHUNK_IMAGES,
     COLUMN_ROWS,
     SCHEMA,
     SPLITS,
@@ -49,13 +51,14 @@ class Block:
 
     `shape`: the shape of the images: (rows, H, W) or (rows, H, W, 3); `chunks`: under "images", and "masks" if there
     are any: each chunk's bytes as stored; `digest`: of the rows (`probekit.h5.contents`); `columns`: under "labels" and
-    "factors/<name>": one array `[rows]` each.
+    "factors/<name>": one array `[rows]` each; `objects`: those of each image, if there are any.
     """
 
     shape: tuple[int, ...]
     chunks: dict[str, Sequence[bytes | memoryview]]
     digest: int
     columns: dict[str, NDArray[Any]]
+    objects: ObjectRows | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,13 @@ class EncodedBlock:
     """Consecutive rows whose images are JPEG files.
 
     `image_shape`: the shape of each image once decoded: (H, W) or (H, W, 3); `files`: one JPEG file an image, as
-    `encode` makes them; `columns`: as of a `Block`.
+    `encode` makes them; `columns` and `objects`: as of a `Block`.
     """
 
     image_shape: tuple[int, ...]
     files: list[bytes]
     columns: dict[str, NDArray[Any]]
+    objects: ObjectRows | None = None
 
 
 def pack(rows: Split, compression: str) -> Block:
@@ -90,8 +94,9 @@ def pack(rows: Split, compression: str) -> Block:
         sums_of(np.ascontiguousarray(rows.images)),
         None if rows.masks is None else np.ascontiguousarray(rows.masks),
         columns,
+        None if rows.objects is None else rows.objects.rows,
     )
-    return Block(rows.images.shape, chunks, digest, columns)
+    return Block(rows.images.shape, chunks, digest, columns, rows.objects)
 
 
 def as_columns(labels: NDArray[Any] | None, factors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -122,6 +127,7 @@ class _Open:
     n: int  # announced
     done: int = 0
     encoded: EncodedSink | None = None
+    objects: ObjectsSink | None = None
     digest: int = 0  # of the rows so far
     waiting: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # columns not yet in the file
     rows_waiting: int = 0
@@ -210,25 +216,35 @@ class DatasetWriter:
         for begin in range(0, block.shape[0], step):
             for name, chunks in block.chunks.items():
                 self._write_chunk(arrays[name], split.done, chunks[begin // step])
-            self._note(
-                split,
-                {name: values[begin : begin + step] for name, values in block.columns.items()},
-                min(step, block.shape[0] - begin),
-            )
+            rows = slice(begin, min(begin + step, block.shape[0]))
+            self._note(split, {name: values[rows] for name, values in block.columns.items()}, rows)
+            self._append_objects(split, block.objects, rows)
 
     def _append_files(self, split: _Open, block: EncodedBlock) -> None:
         if split.encoded is None:
             split.encoded = EncodedSink(split.group, block.image_shape)
         assert split.encoded.shape == block.image_shape
-        split.encoded.append(block.files)
+        for begin in range(0, len(block.files), CHUNK_IMAGES):  # in turn, whatever the blocks: equal bytes
+            rows = slice(begin, begin + CHUNK_IMAGES)
+            split.encoded.append(block.files[rows])
+            self._append_objects(split, block.objects, rows)
         sums = split.encoded.sums[split.done :]
-        split.digest = shifted(split.digest, len(sums), digest_of(sums, None, block.columns))
-        self._note(split, block.columns, len(sums))
+        objects = None if block.objects is None else block.objects.rows
+        split.digest = shifted(split.digest, len(sums), digest_of(sums, None, block.columns, objects))
+        self._note(split, block.columns, slice(0, len(sums)))
 
-    def _note(self, split: _Open, columns: dict[str, NDArray[Any]], rows: int) -> None:
-        """Counts rows, whose columns are written when they fill a chunk."""
-        split.done += rows
-        split.rows_waiting += rows
+    def _append_objects(self, split: _Open, objects: ObjectRows | None, rows: slice) -> None:
+        if objects is None:
+            return
+        if split.objects is None:
+            split.objects = ObjectsSink(split.group, masked=objects.masked)
+        assert split.objects.masked == objects.masked
+        split.objects.append(objects.rows[rows])
+
+    def _note(self, split: _Open, columns: dict[str, NDArray[Any]], rows: slice) -> None:
+        """Counts rows of a block, whose columns are written when they fill a chunk."""
+        split.done += rows.stop - rows.start
+        split.rows_waiting += rows.stop - rows.start
         split.waiting.append(columns)
         if split.rows_waiting >= COLUMN_ROWS:
             self._write_columns(split, split.rows_waiting // COLUMN_ROWS * COLUMN_ROWS)
@@ -287,10 +303,10 @@ class DatasetWriter:
                 raise ValueError(f"expected at least one image in split {split}, found none")
             if written.rows_waiting:
                 self._write_columns(written, written.rows_waiting)
-            if written.encoded is not None:
-                written.encoded.finish()
+            for sink in filter(None, (written.encoded, written.objects)):
+                sink.finish()
             arrays = arrays_of(written.group)
-            for data in (open_array(written.group, name) for name in arrays if name != "encoded"):
+            for data in (open_array(written.group, name) for name in arrays if name not in FILES):
                 if data.shape[0] != written.done:
                     data.resize(written.done, axis=0)
             contents[split] = Contents(written.done, arrays, as_text(written.digest))
@@ -309,7 +325,8 @@ class DatasetWriter:
         }
         attributes |= {name: json.dumps(value, ensure_ascii=False, allow_nan=False) for name, value in texts.items()}
         self._file.attrs.update(attributes)
-        write_seal(self._file, {split: held.encoded.sums for split, held in self._splits.items() if held.encoded})
+        sinks = (sink for held in self._splits.values() for sink in (held.encoded, held.objects) if sink is not None)
+        write_seal(self._file, {sink.group.name.strip("/"): sink.sums for sink in sinks})
 
     def _abandon(self) -> None:
         """Closes the temporary, and removes it."""
