@@ -88,6 +88,9 @@ def test_it_goes_on_after_an_interruption_and_asks_nothing_twice(monkeypatch: py
         again = measured(NAME, "--trials", "1", "--no-baselines")
     assert again["rows"][0]["trials"] == whole["rows"][0]["trials"][:1]
 
+    generate("scenes", out=Path("data/scenes.h5"), n=6, n_test=3, size=32, seed=2, overwrite=True)
+    assert measured(NAME, "--trials", "1", "--no-baselines")["rows"][0]["trials"] != whole["rows"][0]["trials"][:1]
+    generate("scenes", out=Path("data/scenes.h5"), n=6, n_test=3, size=32, seed=1, overwrite=True)
     for each in (Path("runs") / NAME / "detect").glob("*"):
         each.unlink()
     monkeypatch.setattr(train, "EVERY", 0.0)
