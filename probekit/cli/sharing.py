@@ -16,7 +16,7 @@ Formats = Annotated[str, typer.Option("--to", metavar="FORMAT,FORMAT", help=f"Fo
 @shared.command(
     shared.MEASURING,
     "probekit export RUN --to onnx",
-    "probekit export RUN --to safetensors,onnx --out shared/shapes",
+    "probekit export RUN --to safetensors,torchvision --out shared/shapes",
 )
 def export(
     run: shared.RunName = None,

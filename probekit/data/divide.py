@@ -25,6 +25,7 @@ from probekit.h5 import (
     join_rows,
     open_encoded,
     pack,
+    read_images,
     read_info,
     read_split,
     verify,
@@ -297,7 +298,7 @@ def _gathered(info: DatasetInfo, parts: Mapping[str, NDArray[np.int64]]) -> Iter
 
 
 def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[EncodedBlock]:
-    """JPEG files as they are."""
+    """Files as they are."""
     columns = read_split(info.path, name, images=False, objects=True)
     held = open_encoded(info.path, name)
     try:
@@ -305,8 +306,10 @@ def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[E
             rows = own[begin : begin + FILES]
             labels = None if columns.labels is None else columns.labels[rows]
             factors = {each: values[rows] for each, values in columns.factors.items()}
+            files, sizes = held.read(rows.tolist()), held.sizes(rows.tolist())
+            masks = read_images(info.path, name, rows.tolist(), images=False).masks
             objects = None if columns.objects is None else columns.objects.take(rows)
-            yield EncodedBlock(held.shape[1:], held.read(rows.tolist()), as_columns(labels, factors), objects)
+            yield EncodedBlock(held.shape[1:], files, as_columns(labels, factors), masks, sizes, held.crop, objects)
     finally:
         held.close()
 

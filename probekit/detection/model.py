@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from probekit.data.split import check_divisible
 from probekit.detection.protocol import LONGER, Recipe
 from probekit.models.encoder import Encoder
 
@@ -56,8 +55,8 @@ def is_resnet(encoder: Encoder) -> bool:
     return all(isinstance(getattr(model, name, None), nn.Module) for name in (*STAGES, LAST))
 
 
-def check_encoder(encoder: Encoder, size: tuple[int, int], name: str) -> None:
-    """Refuses an encoder whose map no detector can stand on; `size`: (height, width) of images."""
+def check_encoder(encoder: Encoder, name: str) -> None:
+    """Refuses an encoder whose map no detector can stand on."""
     if not encoder.has_map or not encoder.has_gradient:
         raise ValueError(
             f"expected an encoder with a feature map that can be trained, found {name}; choose another run"
@@ -67,8 +66,6 @@ def check_encoder(encoder: Encoder, size: tuple[int, int], name: str) -> None:
             f"expected a feature map of 8, 16 or 32 px a cell, as torchvision's detectors do, found {encoder.stride} "
             f"in {name}; choose another run"
         )
-    if getattr(encoder.backbone, "patch", 1) > 1 or not is_resnet(encoder):
-        check_divisible(size, encoder.stride)
 
 
 def build_detector(encoder: Encoder, recipe: Recipe, classes: int, models: ModuleType) -> nn.Module:

@@ -20,7 +20,7 @@ class Pictures:
 
     def __init__(self, info: DatasetInfo, split: str) -> None:
         """`split`: one with objects."""
-        self.name, self.masked = split, info.splits[split].instances
+        self._shape = info.splits[split].height, info.splits[split].width
         found = read_split(info.path, split, images=not info.splits[split].encoded, columns=False, objects=True)
         assert found.objects is not None
         self.objects, self._pixels = found.objects, found.images
@@ -33,7 +33,12 @@ class Pictures:
         """An image, float32 `[C, H, W]` in [0, 1]."""
         if self._encoded is None:
             return as_image(self._pixels[row])
-        return as_image(self._encoded.decode(self._encoded.read([row])[0]))
+        whole = self._encoded.crop is not None  # a photograph: its test crop is for classification
+        return as_image(self._encoded.photograph(row) if whole else self._encoded.image(row))
+
+    def shape(self, row: int) -> tuple[int, int]:
+        """(H, W) of an image."""
+        return self._shape if self._encoded is None or self._encoded.crop is None else self._encoded.size(row)
 
     def trained(self) -> list[int]:
         """The images with an object to learn from: crowds are none (Detectron2)."""

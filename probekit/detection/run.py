@@ -108,7 +108,7 @@ def detect_run(
             "epoch": opened.header["epoch"],
             "seed": seed,
             "notes": notes,
-            "split": work.test.name,
+            "split": scored_split(info),
             "n": len(work.test),
             "recipe": json.loads(json.dumps(asdict(work.recipe))),
             "rows": rows,
@@ -126,10 +126,14 @@ def command(opened: OpenedRun, asked: Detection, data: Path | None, seed: int) -
     return shlex.join([*words, *(["--checkpoint", str(opened.weights)] if opened.weights != LAST else [])])
 
 
+def scored_split(info: DatasetInfo) -> str:
+    """The split that detectors are scored on."""
+    return "test" if "test" in info.splits else "val"
+
+
 def check_boxes(info: DatasetInfo, *, named: str) -> None:
     """Refuses a dataset without boxes in train and in a split to be scored on; `named`: the encoder, as typed."""
-    split = "test" if "test" in info.splits else "val"
-    for name in ("train", split):
+    for name in ("train", scored_split(info)):
         if name not in info.splits or not info.splits[name].boxed:
             raise ValueError(
                 f"expected a train and a test split with boxes in {info.path}, found none in {name}; "
@@ -141,9 +145,9 @@ def _prepared(
     opened: OpenedRun, info: DatasetInfo, preset: str, models: ModuleType, seed: int, console: Console
 ) -> Work:
     check_boxes(info, named=opened.run.argument)
-    split = "test" if "test" in info.splits else "val"
+    split = scored_split(info)
     check_channels(info, opened.encoder.spec["channels"])
-    check_encoder(opened.encoder, (info.first.height, info.first.width), opened.run.name)
+    check_encoder(opened.encoder, opened.run.name)
     masked = all(info.splits[name].instances for name in ("train", split))
     train, test = Pictures(info, "train"), Pictures(info, split)
     if not train.trained():
@@ -217,7 +221,7 @@ def _trial(work: Work, opened: Opened, name: str, kind: str, seed: int, trials: 
     detector, loss = trained
     with progress_bar(f"{told}, test", work.console) as advance:
         found = find(detector, work.test, work.recipe, opened.device, advance)
-    shapes = [(work.info.first.height, work.info.first.width)] * len(found)
+    shapes = [work.test.shape(row) for row in range(len(found))]
     scores = score(work.test.objects, found, shapes, work.info.classes, masked=work.recipe.masked)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(done, {"seed": seed, "loss": loss, **scores})

@@ -16,7 +16,19 @@ from probekit.checked import checked
 from probekit.h5.checksums import CERTIFICATE, SHARD, Sums, check_seal
 from probekit.h5.contents import DIGITS, Contents, arrays_of
 from probekit.h5.encoded import FORMAT
-from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, Shard, SplitInfo
+from probekit.h5.photographs import FORMAT as PHOTOGRAPHS
+from probekit.h5.photographs import CentreCrop
+from probekit.h5.schema import (
+    CHUNK_BYTES,
+    COMPRESSIONS,
+    MASK_BITS,
+    SCHEMA,
+    SPLITS,
+    DatasetInfo,
+    Shard,
+    SplitInfo,
+    mask_type,
+)
 
 HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
 IDS = {h5py.Group: h5py.h5g.GroupID, h5py.Dataset: h5py.h5d.DatasetID}
@@ -47,6 +59,8 @@ def check_file(path: Path, file: h5py.File) -> tuple[DatasetInfo, dict[str, Sums
     shapes = {(split.height, split.width, split.channels) for split in splits.values()}
     if len(shapes) > 1:
         raise ValueError(f"expected images of one shape in all splits, found {sorted(shapes)}")
+    if len({split.crop for split in splits.values()}) > 1:
+        raise ValueError("expected images kept in one way, or one test crop, in all splits, found several")
     if len({split.multilabel for split in splits.values() if split.labelled}) > 1:
         raise ValueError("expected one label or several for each image in all splits, found both")
     info = DatasetInfo(
@@ -75,6 +89,7 @@ def _check_split(
     group = _member(file, name, h5py.Group)
     encoded = "encoded" in group
     n, height, width, channels = _encoded_shape(group) if encoded else _image_shape(group)
+    crop = _test_crop(group["encoded"], n, height, width) if encoded else None
     labelled, multilabel, masked = "labels" in group, False, "masks" in group
     if labelled:
         multilabel = _member(group, "labels", h5py.Dataset).ndim == 2
@@ -83,9 +98,9 @@ def _check_split(
         if not classes:
             raise ValueError(f"expected class names for {name}/labels, found none in attribute 'classes'")
     if masked:
-        _expect_shape(_array(group, "masks", "u", 1), (n, height, width))
         if not mask_names:
             raise ValueError(f"expected mask names for {name}/masks, found none in attribute 'mask_names'")
+        _expect_shape(_array(group, "masks", "u", mask_type(len(mask_names)).itemsize), (n, height, width))
     columns = _member(group, "factors", h5py.Group) if "factors" in group else {}
     if sorted(columns) != sorted(factors):
         raise ValueError(f"expected the columns {sorted(factors)} in {name}/factors, found {sorted(columns)}")
@@ -93,7 +108,7 @@ def _check_split(
         _expect_shape(_array(columns, factor, COLUMN_KINDS, None), (n,))
     held = _objects(group, n, classes) if "objects" in group else None
     return SplitInfo(
-        *(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded),
+        *(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded, crop),
         boxed=held is not None,
         instances=bool(held),
     )
@@ -110,12 +125,12 @@ def _image_shape(group: h5py.Group) -> tuple[int, int, int, int]:
 
 
 def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
-    """N, H, W and C of images that are kept as JPEG files."""
+    """N, H, W and C of images that are kept as files."""
     if "images" in group:
         raise ValueError(f"expected images or encoded in {group.name}, found both")
     encoded, n = _files(group, "encoded")
-    if _text(encoded, "format") != FORMAT:
-        raise ValueError(f"expected format {FORMAT!r} in {encoded.name}, found {_text(encoded, 'format')!r}")
+    if (kind := _text(encoded, "format")) not in (FORMAT, PHOTOGRAPHS):
+        raise ValueError(f"expected format {FORMAT!r} or {PHOTOGRAPHS!r} in {encoded.name}, found {kind!r}")
     height, width, channels = (_integer(encoded, name) for name in ("height", "width", "channels"))
     if height < 1 or width < 1 or channels not in (1, 3):
         raise ValueError(
@@ -149,6 +164,19 @@ def _files(group: h5py.Group, name: str) -> tuple[h5py.Group, int]:
             f"expected one row of N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}"
         )
     return held, len(offsets) - 1
+
+
+def _test_crop(encoded: h5py.Group, n: int, height: int, width: int) -> CentreCrop | None:
+    """The test transform of photographs; None of images of one size."""
+    if _text(encoded, "format") == FORMAT:
+        return None
+    sizes = _array(encoded, "sizes", "i", 4)
+    _expect_shape(sizes, (n, 2))
+    if sizes.chunks or (sizes[:] < 1).any():
+        raise ValueError(f"expected the height and width of each photograph, in one piece, in {sizes.name}")
+    if height != width:
+        raise ValueError(f"expected a square in the middle of photographs in {encoded.name}, found {width}x{height}")
+    return CentreCrop(_integer(encoded, "resize"), height)
 
 
 def _member(group: h5py.Group, name: str, kind: type) -> Any:
@@ -189,8 +217,9 @@ def _array(group: h5py.Group, name: str, kinds: str, itemsize: int | None) -> h5
 def _check_chunks(array: h5py.Dataset, chunk: tuple[int, ...], size: int) -> None:
     """Refuses chunks, of `size` bytes, that nobody writes here, and that HDF5 might read beyond their ends."""
     made = array.id.get_create_plist()
-    if chunk[0] > 1 and size > CHUNK_BYTES:
-        raise ValueError(f"expected chunks of at most {CHUNK_BYTES >> 20} MiB in {array.name}, found {size >> 20} MiB")
+    most = CHUNK_BYTES * array.dtype.itemsize if array.dtype.kind == "u" else CHUNK_BYTES  # masks of many names
+    if chunk[0] > 1 and size > most:
+        raise ValueError(f"expected chunks of at most {most >> 20} MiB in {array.name}, found {size >> 20} MiB")
     filters = [made.get_filter(k) for k in range(made.get_nfilters())]
     kinds = [number for number, *_ in filters]
     if kinds not in ([], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_LZF]):

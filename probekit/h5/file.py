@@ -18,6 +18,7 @@ from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
 from probekit.h5.contents import as_text, content_hash, digest_of, shifted, sums_of
 from probekit.h5.encoded import EncodedImages, Handles, decode_rows, read_files
 from probekit.h5.objects import ObjectRows, read_objects
+from probekit.h5.photographs import CentreCrop
 from probekit.h5.schema import (
     ABSENT,
     COLUMN_ROWS,
@@ -42,14 +43,14 @@ class Split:
 
     `images`: uint8 `[N, H, W]` or `[N, H, W, 3]`, in [0, 255]. `labels`: int64 `[N]`, indices of classes; multi-label:
     uint8 `[N, K]` of 0 absent, 1 present and 255 only difficult instances; None for unlabelled images. `factors`: one
-    array `[N]` for each factor column. `masks`: uint8 `[N, H, W]`, or None if there are none or they were not asked
-    for. `objects`: those of each image, or None likewise.
+    array `[N]` for each factor column. `masks`: uint8 `[N, H, W]`, uint32 where there are more than 8, or None if there
+    are none or they were not asked for. `objects`: those of each image, or None likewise.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[Any] | None
     factors: dict[str, NDArray[Any]]
-    masks: NDArray[np.uint8] | None
+    masks: NDArray[Any] | None
     objects: ObjectRows | None = None
 
     @property
@@ -75,16 +76,21 @@ def file_rows(
     images: bool = True,
     masks: bool = False,
     columns: bool = True,
+    crop: CentreCrop | None = None,
     objects: bool = False,
 ) -> Split:
-    """Rows of a split of a file that has them; what is not asked for is empty. A ValueError if it is malformed."""
+    """Rows of a split of a file that has them; what is not asked for is empty. A ValueError if it is malformed.
+
+    `crop`: the test transform of photographs, in place of the file's own.
+    """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
         group, sums, found = file[split], all_sums[split], info.splits[split]
         labels = _labels(info, group, rows, sums) if columns else None
         names = found.factors if columns else ()
         factors = {name: read_rows(group, f"factors/{name}", rows, sums) for name in names}
-        pixels = _images(found, group, rows, sums) if images else np.empty((0, *found.shape), np.uint8)
+        seen = found.seen_by(crop) if crop else found
+        pixels = _images(seen, group, rows, sums) if images else np.empty((0, *seen.shape), np.uint8)
         mask = read_rows(group, "masks", rows, sums) if masks and found.masked else None
         if mask is not None and (mask >> len(info.mask_names)).any():
             raise ValueError(f"expected masks of {len(info.mask_names)} bits, found higher bits in {split}/masks")
@@ -92,15 +98,19 @@ def file_rows(
         return Split(pixels, labels, factors, mask, listed)
 
 
-def file_images(path: Path, split: str, indices: Sequence[int]) -> Split:
-    """Images and masks alone of some rows of a split of a file that has them. A ValueError if it is malformed."""
+def file_images(path: Path, split: str, indices: Sequence[int], *, images: bool = True) -> Split:
+    """Images and masks alone of some rows of a split of a file that has them. A ValueError if it is malformed.
+
+    `images`: without, there are none of them in the result.
+    """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
         group, found, sums = file[split], info.splits[split], all_sums[split]
         rows = [slice(index, index + 1) for index in indices]
-        images = np.concatenate([_images(found, group, row, sums) for row in rows])
+        none = np.empty((0, *found.shape), np.uint8)
+        pixels = np.concatenate([_images(found, group, row, sums) for row in rows]) if images else none
         masks = np.concatenate([read_rows(group, "masks", row, sums) for row in rows]) if found.masked else None
-        return Split(images, None, {}, masks)
+        return Split(pixels, None, {}, masks)
 
 
 def file_encoded(path: Path, split: str, handles: Handles) -> EncodedImages:
@@ -131,12 +141,11 @@ def file_verify(path: Path) -> None:
 
 
 def file_compression(path: Path) -> str:
-    """How the pixels of a file are compressed, one of `COMPRESSIONS`; "none" for JPEG files too."""
+    """How the pixels of a file are compressed, one of `COMPRESSIONS`; of images kept as files, their masks."""
     with _opened(path) as file:
         info, _ = _checked(path, file)
-        if info.first.encoded:
-            return "none"
-        return open_array(file[info.first.name], "images").compression or "none"
+        name = "images" if not info.first.encoded else "masks" if info.first.masked else None
+        return "none" if name is None else open_array(file[info.first.name], name).compression or "none"
 
 
 def state_of(about: os.stat_result) -> tuple[State, bool]:
@@ -164,6 +173,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         name_writer(path, error)
         reason = " ".join(str(error).split())
+        if not isinstance(error, ValueError):  # HDF5's own, which says not what to do
+            reason += "; restore it from a copy, or remove it and make it anew"
         raise ValueError(f"not a readable dataset file: {path}: {reason}") from error
 
 
@@ -202,7 +213,7 @@ def _digest(info: DatasetInfo, split: SplitInfo, group: h5py.Group, sums: Sums) 
 
 
 def _image_sums(split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) -> list[int]:
-    """The XXH3 of each image, as pixels or as JPEG files."""
+    """The XXH3 of each image, as pixels or as files."""
     if not split.encoded:
         return sums_of(read_rows(group, "images", rows, sums))
     stored: list[int] = sums["encoded/bytes"][rows].tolist()
@@ -214,13 +225,17 @@ def _image_sums(split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) ->
 
 def _images(split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) -> NDArray[np.uint8]:
     if split.encoded:
-        return decode_rows(group["encoded"], rows, split.shape, sums["encoded/bytes"])
+        return decode_rows(group["encoded"], rows, split.shape, sums["encoded/bytes"], split.crop)
     images: NDArray[np.uint8] = read_rows(group, "images", rows, sums)
     return images
 
 
 def _objects(info: DatasetInfo, split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) -> ObjectRows:
-    return read_objects(group, rows, sums, len(info.classes), (split.height, split.width))
+    """Their boxes are in pixels of the stored images, of photographs before any crop."""
+    shapes = np.full((rows.stop - rows.start, 2), (split.height, split.width))
+    if split.crop is not None:
+        shapes = group["encoded/sizes"][rows]
+    return read_objects(group, rows, sums, len(info.classes), shapes)
 
 
 def _labels(info: DatasetInfo, group: h5py.Group, rows: slice, sums: Sums) -> NDArray[Any] | None:

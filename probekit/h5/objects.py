@@ -7,7 +7,7 @@ the next, pixels outside and inside in turn, outside first.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import h5py
 import numpy as np
@@ -30,7 +30,8 @@ Runs = NDArray[np.uint32]
 class Objects:
     """The objects of one image.
 
-    `boxes`: float32 `[k, 4]`, (x0, y0, x1, y1) in pixels of the stored image. `labels`: int64 `[k]`, indices of the
+    `boxes`: float32 `[k, 4]`, (x0, y0, x1, y1) in pixels of the stored image, of a photograph
+    before any crop. `labels`: int64 `[k]`, indices of the
     dataset's classes. `flags`: int64 `[k]`, bits `IS_DIFFICULT` and `IS_CROWD`. `masks`: the runs of each, or None.
     """
 
@@ -138,10 +139,10 @@ class ObjectsSink(FilesSink):
         self.group.attrs[MASKS] = np.int64(masked)
 
 
-def read_objects(group: h5py.Group, rows: slice, sums: Sums, classes: int, shape: tuple[int, int]) -> ObjectRows:
+def read_objects(group: h5py.Group, rows: slice, sums: Sums, classes: int, shapes: NDArray[Any]) -> ObjectRows:
     """The objects of consecutive images of a split, checked.
 
-    A ValueError if they are damaged, of other classes, or not of images of `shape`, (H, W).
+    A ValueError if they are damaged, of other classes, or not within images of `shapes`, `[n, 2]`: (H, W) of each.
     """
     stored, found = sums["objects/bytes"], []
     for start, files in read_files(group["objects"], rows):
@@ -149,8 +150,8 @@ def read_objects(group: h5py.Group, rows: slice, sums: Sums, classes: int, shape
             check(data, int(stored[index]), f"the objects of image {index} of {group.name}")
             found.append(data)
     objects = ObjectRows(found, masked=bool(group["objects"].attrs[MASKS]))
-    for index, each in enumerate(objects, rows.start):
-        if wrong := _wrong(each, classes, shape):
+    for index, (each, (height, width)) in enumerate(zip(objects, shapes.tolist(), strict=True), rows.start):
+        if wrong := _wrong(each, classes, (height, width)):
             raise ValueError(f"expected objects of image {index} of {group.name} {wrong}")
     return objects
 

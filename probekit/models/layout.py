@@ -59,6 +59,12 @@ class Layout:
                 return Made(made.make, tuple(_numbered(name, found.groups()) + rest for name in made.names))
         return Made(_same, (key,))
 
+    def renamed(self, table: Table) -> dict[str, Tensor]:
+        """Tensors of timm's by their names: the rules read backwards, none of which may make one of several."""
+        made = {key: self.source(key) for key in table}
+        assert all(each.make is _same for each in made.values())
+        return {each.names[0]: table[key] for key, each in made.items()}
+
 
 def _as_made(theirs: str | Made) -> Made:
     return Made(_same, (theirs,)) if isinstance(theirs, str) else theirs

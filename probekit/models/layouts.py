@@ -218,6 +218,20 @@ KUANGLIU_PREACT: Rules = {
         first=1,
     ),
 }
+DETECTRON2: Rules = {  # as its tools/convert-torchvision-to-d2.py renames torchvision's
+    "conv1": "stem.conv1",
+    "bn1": "stem.conv1.norm",
+    **{
+        f"layer{n}.#.{ours}": f"res{n + 1}.#.{theirs}"
+        for n in range(1, 5)
+        for ours, theirs in {
+            **{f"bn{k}": f"conv{k}.norm" for k in (1, 2, 3)},
+            **{f"conv{k}": f"conv{k}" for k in (1, 2, 3)},
+            "downsample.0": "shortcut",
+            "downsample.1": "shortcut.norm",
+        }.items()
+    },
+}
 GOOGLE: Rules = {
     "cls_token": "cls",
     "pos_embed": "Transformer.posembed_input.pos_embedding",

@@ -268,7 +268,7 @@ def _fitted(
     """Tensors in the shapes of the wanted ones, what was changed for it, and which of them fit in no way."""
     fitted, changed, misshapen = {}, [], []
     for key, tensor in found.items():
-        made, says = _reshaped(tensor, wanted[key])
+        made, says = reshaped(tensor, wanted[key])
         if wanted[key].is_floating_point() and tensor.dtype not in FLOATS:
             made, says = None, f"{_kind(tensor)} for {_kind(wanted[key])}"
         if made is not None:
@@ -285,7 +285,7 @@ def _fitted(
     return fitted, changed, misshapen
 
 
-def _reshaped(tensor: Tensor, wanted: Tensor) -> tuple[Tensor | None, str]:
+def reshaped(tensor: Tensor, wanted: Tensor) -> tuple[Tensor | None, str]:
     """The tensor in the wanted shape and what was done to it, or None and the two shapes."""
     if tensor.is_complex():  # torch would take the real parts
         return None, "complex numbers"

@@ -32,8 +32,8 @@ ROOM = 0.06  # of an axis, beyond its levels
 Line = tuple[str, Sequence[float], Sequence[float]]  # name, x, y
 
 
-def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Figure:
-    """Accuracies with intervals, one bar a row of {"name", "kind", "accuracy", "ci"}; `chance` is a dashed line.
+def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None, x: str = "test accuracy, %") -> Figure:
+    """Shares with intervals, one bar a row of {"name", "kind", "accuracy", "ci"}; `chance` is a dashed line.
 
     Rows may have the same of class factors, {"factors": {name: {"accuracy", "ci"}}}: each then has bars of its own
     below, under its name.
@@ -57,7 +57,7 @@ def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Fig
                 at = (y - 0.5 + bool(title), y + bool(title) + len(rows) - 0.5)
                 axes.plot([100 * chance] * 2, at, color=LIGHT["ink"], linestyle="--", linewidth=1)
             y += len(own) + bool(title)
-        axes.set(xlim=(0, 100), ylim=(y - 0.4, -0.6), xlabel="test accuracy, %")
+        axes.set(xlim=(0, 100), ylim=(y - 0.4, -0.6), xlabel=x)
         axes.set_yticks([place for place, _ in names], [_short(name) for _, name in names])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
@@ -101,15 +101,17 @@ def draw_confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> F
 
 
 def draw_losses(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> Figure:
-    """One panel a loss, each with a scale of its own, over epochs."""
+    """One panel a loss, two in a row, each with a scale of its own, over epochs."""
+    across = min(2, len(names))
+    down = -(-len(names) // across)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 1.0 * len(names) + 0.3), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 0.85 * down + 0.3), layout="constrained")
         for i, name in enumerate(names):
-            axes = figure.add_subplot(len(names), 1, i + 1)
+            axes = figure.add_subplot(down, across, i + 1)
             pairs = [(line["epoch"], line[name]) for line in lines if name in line]
             axes.plot(*zip(*pairs, strict=True), color=SERIES[i % len(SERIES)], marker="." if len(pairs) < 3 else None)
-            axes.set_title(_short(name))
-            if i + 1 == len(names):
+            axes.set_title(_short(name, 28))
+            if i + across >= len(names):
                 axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return figure

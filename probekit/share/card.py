@@ -40,7 +40,7 @@ def card(opened: OpenedRun, written: Sequence[Written]) -> str:
         f"# {opened.run.name}",
         f"An image encoder, {method}, {opened.after}, of `probekit` {__version__}. Images of {_size(opened)} px in "
         f"[0, 1] become an embedding of {opened.encoder.dim} numbers. Normalisation: "
-        f"{described(opened.header['spec'].get('normalise'))}.",
+        f"{described(opened.header['spec'].get('normalise'))}.{_resized(opened)}",
         "## Files",
         "\n".join(f"- `{each.name}`: {each.about}" for each in written),
         _left_out(opened),
@@ -71,6 +71,11 @@ def _without_places(text: str, run: Mapping[str, Any]) -> str:
 def _size(opened: OpenedRun) -> str:
     height, width = opened.header["image_size"]
     return f"{height}x{width}"
+
+
+def _resized(opened: OpenedRun) -> str:
+    """What is done to images before anything else."""
+    return "" if opened.encoder.input is None else f" Before it, images are {opened.encoder.input}."
 
 
 def _left_out(opened: OpenedRun) -> str:

@@ -15,7 +15,7 @@ from probekit.registry import EXPORTS, get, nearest
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import Run
 from probekit.share import hub
-from probekit.share.base import Written
+from probekit.share.base import Format, Written
 from probekit.share.card import FILE, MARK, card
 from probekit.weights import Weights
 
@@ -40,9 +40,11 @@ def run_export_model(
     opened = _opened(run, checkpoint)
     folder = out or run.path / f"export-{opened.weights}"
     _check_out(folder, overwrite)
-    there = [name for name in EXPORTS if name not in formats and (folder / f"model.{name}").exists()]
+    there = {
+        name: each.file for name, each in _known().items() if name not in formats and (folder / each.file).exists()
+    }
     if there:  # of weights that may be others: the card speaks of one encoder
-        console.print(f"{' and '.join(f'model.{name}' for name in there)} in {folder} too: written anew with it")
+        console.print(f"{' and '.join(there.values())} in {folder} too: written anew with it")
     written = write(opened, [*formats, *there], folder)
     for each in written:
         console.print(f"wrote {folder / each.name}: {each.about}")
@@ -89,11 +91,16 @@ def check_formats(formats: Sequence[str]) -> None:
 def write(opened: OpenedRun, formats: Sequence[str], folder: Path) -> list[Written]:
     """The files of an export and their card, in a folder that is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in EXPORTS:  # of an export before, which may be of other weights
-        (folder / f"model.{name}").unlink(missing_ok=True)
-    written = [get(EXPORTS, "format", name)(opened, folder) for name in dict.fromkeys(formats)]
+    known = _known()
+    for each in known.values():  # of an export before, which may be of other weights
+        (folder / each.file).unlink(missing_ok=True)
+    written = [known[name].write(opened, folder) for name in dict.fromkeys(formats)]
     write_text(folder / FILE, card(opened, written))
     return written
+
+
+def _known() -> dict[str, Format]:
+    return {name: get(EXPORTS, "format", name) for name in EXPORTS}
 
 
 def _opened(run: Run, checkpoint: str) -> OpenedRun:

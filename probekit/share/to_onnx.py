@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from probekit.files import replaced
 from probekit.models.encoder import Encoder
 from probekit.restore.opened import OpenedRun
-from probekit.share.base import Written, code, kind_of
+from probekit.share.base import Format, Written, code, refuse_files
 from probekit.visible import first_line
 
 NAME = "model.onnx"
@@ -33,8 +33,7 @@ class _Outputs(nn.Module):
 
 def write(opened: OpenedRun, folder: Path) -> Written:
     """Writes model.onnx. A ValueError if torch cannot trace the encoder, or onnxruntime gives other numbers."""
-    if kind_of(opened) in ("onnx", "torchscript"):
-        raise ValueError(f"expected an encoder of torch, found {opened.header['spec']['backbone']}; share that file")
+    refuse_files(opened)
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  torch's exporter needs it
@@ -99,3 +98,6 @@ def _trace(network: nn.Module, images: Tensor, outputs: tuple[str, ...], path: P
                 f"expected an encoder that ONNX can hold, found that torch.onnx cannot write it: {reason}; "
                 "type: --to safetensors"
             ) from error
+
+
+FORMAT = Format(NAME, write)

@@ -77,6 +77,8 @@ def run_sweep(
     if not quiet and not stopped:
         _print_tables(results, console)
     _announce_files(folder, drawn, console)
+    if session.pictures:
+        console.print(f"pictures: {', '.join(map(str, session.pictures))}")
     return results, _problem(session, stopped, again)
 
 
@@ -97,7 +99,7 @@ def _open(request: Request, options: Options, folder: SweepFolder, *, runs: Path
     files = read_files(stored)
     for run in with_fitted(request.planned, files):
         check_run(Run(runs / run.name), run, files[run.dataset].hash)
-    write_json(folder.plan, stored | {"seeds": list(request.seeds)})
+    write_json(folder.plan, stored | {"seeds": list(request.seeds), "log": request.asked["log"]})
     return _session(request, folder, stored, runs)
 
 

@@ -61,7 +61,7 @@ def write(path: Path, objects: ObjectRows, *, encoded: bool = False, block: int 
             rows = slice(begin, begin + block)
             if encoded:
                 files = [encode(image) for image in images[rows]]
-                writer.append(EncodedBlock((HEIGHT, WIDTH), files, as_columns(None, {}), objects[rows]))
+                writer.append(EncodedBlock((HEIGHT, WIDTH), files, as_columns(None, {}), objects=objects[rows]))
             else:
                 writer.append(pack(Split(images[rows], None, {}, None, objects[rows]), "none"))
     return path

@@ -19,7 +19,7 @@ from probekit.models import Encoder, save_encoder
 from probekit.models.backbones import IMAGENET
 from probekit.models.checkpoint import Checkpoint, read_checkpoint, unwrapped
 from probekit.models.outside import make_outside
-from probekit.models.weights import Match, _reshaped, default_normalise, load_weights
+from probekit.models.weights import Match, default_normalise, load_weights, reshaped
 from probekit.restore.around import around
 from tests.datasets import ABOUT
 
@@ -413,5 +413,5 @@ def test_what_has_no_weights_takes_none(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_complex_weights_fit_nowhere_and_8_bits_are_asked_too() -> None:
     wanted = torch.zeros(2, 3)
-    assert _reshaped(torch.zeros(2, 3, dtype=torch.complex64), wanted) == (None, "complex numbers")
-    assert _reshaped(torch.zeros(2, 3, dtype=torch.float8_e4m3fn), wanted)[1] == ""
+    assert reshaped(torch.zeros(2, 3, dtype=torch.complex64), wanted) == (None, "complex numbers")
+    assert reshaped(torch.zeros(2, 3, dtype=torch.float8_e4m3fn), wanted)[1] == ""

@@ -21,6 +21,7 @@ from probekit.cli import app
 from probekit.data.split import CPU
 from probekit.models import Encoder
 from probekit.models.backbones import import_timm
+from probekit.models.encoder import load_encoder
 from probekit.restore.load import adopt
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.restore.outside import Outside
@@ -143,7 +144,7 @@ def test_where_files_lie_is_not_in_the_card(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "channels", "formats", "smaller"),
-    [("timm:test_resnet", 3, "safetensors", {}), ("timm:test_vit", 1, "safetensors,onnx", {"depth": 1})],
+    [("timm:test_resnet", 3, "timm", {}), ("timm:test_vit", 1, "timm,onnx", {"depth": 1})],
 )
 def test_timm_loads_what_its_models_are(
     name: str, channels: int, formats: str, smaller: dict[str, int], home: Path, monkeypatch: pytest.MonkeyPatch
@@ -162,11 +163,39 @@ def test_timm_loads_what_its_models_are(
         if "timm" in names:
             plain = torch.rand_like(names["image"])
             normalised = (plain - names["mean"]) / names["std"]
-            exec(block.splitlines()[-1].replace("(image)", "(normalised)"), names | {"normalised": normalised}, names)
+            names |= {"image": normalised}
+            exec(block.splitlines()[-1], names)
             assert torch.allclose(names["embedding"], ours.encoder(plain).pooled, rtol=1e-5, atol=1e-6)
         if "session" in names:
             found = names["embedding"], names["feature_map"]
             same_as_torch(found, ours, torch.from_numpy(names["images"]))
+
+
+def test_images_come_to_their_size_in_every_format(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `model.input`: in the graph, in what probekit loads again, and in words where a library has only weights."""
+    made = adopted("timm:test_resnet", 3, normalise="imagenet", settings=("model.input=timm",))
+    ours = opened(made.name)
+    assert ours.encoder.input is not None
+    run("export", made.name, "--to", "onnx,safetensors,timm", "--out", "shared")
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession("shared/model.onnx", providers=["CPUExecutionProvider"])
+    same_as_torch(session.run(None, {"image": images.numpy()}), ours, images)
+    again, header = load_encoder(Path("shared/model.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(again(images).pooled, ours.encoder(images).pooled)
+    assert header["spec"]["input"] == ours.encoder.input.as_dict()
+    card = Path("shared/README.md").read_text()
+    assert f"Before it, images are {ours.encoder.input}." in card
+    assert "--weights" not in card, "which would leave it out"
+    monkeypatch.chdir("shared")
+    [block] = [block for block in BLOCK.findall(card) if "import timm" in block]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["image"].shape[2:] == (160, 160)
+    plain = names["image"] * names["std"] + names["mean"]
+    with torch.no_grad():
+        expected = ours.encoder.without_input()(plain).pooled
+    assert torch.allclose(names["embedding"], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_no_export_is_never_replaced(home: Path) -> None:
@@ -186,8 +215,9 @@ def test_what_is_no_export_is_never_replaced(home: Path) -> None:
 
 
 def test_odd_wishes_are_refused_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "unknown format 'onx'; known: onnx, safetensors; did you mean 'onnx'?" in refused(
-        "export", "mine", "--to", "onx"
+    assert (
+        "unknown format 'onx'; known: detectron2, onnx, safetensors, timm, torchvision; did you mean 'onnx'?"
+        in refused("export", "mine", "--to", "onx")
     )
     assert "expected --to FORMAT" in refused("export", "mine", "--to", ",")
     assert "expected --checkpoint without a pooling" in refused("export", "mine", "--checkpoint", "last@gap")

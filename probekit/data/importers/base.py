@@ -4,14 +4,17 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from shlex import quote
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generators.factors import Factor
 from probekit.data.apart import pick
+from probekit.data.importers.photographs import Kept, kept_of
 
 VAL, TEST = "val", "test"
 MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
@@ -25,6 +28,7 @@ OF_SOME = {  # options that only some kinds of sources have
     "labels": "a table, arrays, shards or an official dataset that has it",
     "group": "a table, arrays, shards or --labels-csv",
 }
+EXAMPLES = 3  # groups that are named
 MAX_BYTES = 1 << 30  # own choice: more than any image or list of these sets, and less than fills a computer's memory
 
 
@@ -50,6 +54,9 @@ class Options:
 
     Attributes:
         size: Pixels a side, or None for images as they are.
+        store: "pixels" (also None; of one size), or photographs of their own sizes: "original", or "short:N", whose
+            shorter side has at most N pixels.
+        test_crop: "256:224": how photographs become images of one size, in place of the usual way to `size`.
         val_fraction: Share of the training images that becomes val.
         test_fraction: Share of all images that becomes test; None is 0.
         resize: "crop" (the centre square, also None) or "squash" (all of it, whatever its aspect).
@@ -66,6 +73,8 @@ class Options:
     """
 
     size: int | None = None
+    store: str | None = None
+    test_crop: str | None = None
     val_fraction: float = 0.0
     test_fraction: float | None = None
     seed: int = 0
@@ -86,6 +95,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.resize not in (None, *RESIZES):
             raise ValueError(f"expected --resize {' or '.join(RESIZES)}, found {self.resize!r}")
+        kept = None if self.store is None else self.kept  # of official datasets it is not known yet
+        if kept is not None and (self.resize is not None or self.max_gb is not None):
+            option = "--max-gb" if self.resize is None else "--resize"
+            raise ValueError(f"expected {option} with --store pixels alone, found {kept}; type --store pixels")
         if self.max_gb is not None and not self.max_gb >= 0:
             raise ValueError(f"expected gigabytes from 0 up, found {self.max_gb}; type --max-gb 8")
         if self.size is not None and not 1 <= self.size <= MAX_SIZE:
@@ -103,6 +116,11 @@ class Options:
             raise ValueError(f"expected a depth from 1 up, found {self.depth}; type --depth 1")
         if (self.labels_csv is None) != (self.column is None):
             raise ValueError("expected --labels-csv FILE and --column NAME together, found one of them")
+
+    @property
+    def kept(self) -> Kept | None:
+        """How photographs are kept; None where pixels are."""
+        return kept_of(self.store, self.test_crop, self.size)
 
     def leave_out(self, source: str, *kept: str) -> None:
         """Refuses what says nothing of a kind of source; a ValueError if such an option was typed.
@@ -133,10 +151,18 @@ class Item(Protocol):
         """Finite numbers `[H, W]`, or BGR `[H, W, 3]` as OpenCV has it; raises `Broken`."""
 
 
+@runtime_checkable
+class Filed(Protocol):
+    """What an image has that is a file, or the bytes of one."""
+
+    def data(self) -> bytes | None:
+        """The bytes that `decode` decodes; None where that is not all it does; raises `Broken`."""
+
+
 class Masked(Item, Protocol):
     """One image of a source whose images have masks."""
 
-    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
         """Its masks `[H, W]`, of the image's `shape`, bit k for the source's `mask_names[k]`; raises `Broken`."""
 
 
@@ -173,6 +199,26 @@ class Source:
     notes: Sequence[str] = ()
     others: Columns | None = None
     mask_names: tuple[str, ...] = ()
+
+    def divided(self, path: Path) -> list[str]:
+        """A line for each two splits that have images of one group, and one that says how to have it on one side.
+
+        `path`: the dataset file.
+        """
+        if self.others is None or self.others.group is None:
+            return []
+        name, lines = self.others.group, list[str]()
+        of = {split: set(self.others.of(items)[name].tolist()) for split, items in self.splits.items()}
+        for first, second in combinations(of, 2):
+            if both := sorted(of[first] & of[second]):
+                some = ", ".join(repr(each.decode() if isinstance(each, bytes) else each) for each in both[:EXAMPLES])
+                told = f"{len(both):,} of {len(of[second]):,} values of {name} in {second} are in {first}, too"
+                lines.append(f"{told}: {some}{', ...' * (len(both) > EXAMPLES)}")
+        if not lines:
+            return []
+        val = ", with --val-fraction 0.1 for a val split" if "val" in of else ""
+        again = f"probekit split {quote(str(path))} --join --test-fraction 0.2 --group {quote(name)}{val}"
+        return [*lines, f"a score on what training has seen says little; to have each on one side type: {again}"]
 
     def columns(self, items: Sequence[Item]) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
         """Labels and factors of some items, as `probekit.h5.as_columns` takes them."""

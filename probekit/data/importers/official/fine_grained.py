@@ -9,6 +9,7 @@ import numpy as np
 
 from probekit.data.importers.images import File
 from probekit.data.importers.official.base import (
+    PHOTOGRAPHS,
     Choices,
     Listing,
     Official,
@@ -22,6 +23,7 @@ from probekit.data.importers.official.base import (
     read_pairs,
     whole_numbers,
 )
+from probekit.data.importers.official.segmented import Segments, notes_on, with_segments
 
 # Oxford Flowers 102: jpg/image_00001.jpg ..., imagelabels.mat (labels from 1), setid.mat (image numbers from 1).
 # Nilsback and Zisserman, "Automated flower classification over a large number of classes", ICVGIP 2008.
@@ -55,6 +57,7 @@ FLOWERS102 = Official(
     classes=N_FLOWERS,
     needs="jpg/, imagelabels.mat, setid.mat",
     takes=frozenset({"train_with_val"}),  # 2040 training images, as in the ConRec paper
+    store=PHOTOGRAPHS,
 )
 
 
@@ -90,6 +93,7 @@ STANFORD_DOGS = Official(
     sizes={"train": 12_000, "test": 8_580},
     classes=N_DOGS,
     needs="Images/, train_list.mat, test_list.mat",
+    store=PHOTOGRAPHS,
 )
 
 
@@ -163,28 +167,37 @@ STANFORD_CARS = Official(
     sizes={"train": 8_144, "test": 8_041},
     classes=196,
     needs="devkit/, cars_train/, cars_test/, cars_test_annos_withlabels.mat; or car_ims/, cars_annos.mat",
+    store=PHOTOGRAPHS,
 )
 
 
 # CUB-200-2011: images/001.Black_footed_Albatross/*.jpg and text lists of ids (classes from 1; split 1 is train).
 # Wah et al., "The Caltech-UCSD Birds-200-2011 dataset", Caltech CNS-TR-2011-001.
 
+# segmentations/001.Black_footed_Albatross/*.png, of an archive of its own: the share of the annotators, 0 to 255.
+
 N_BIRDS = 200
+BIRD = Segments.of("segmentation", ("bird",), "shares", {value: 0 if value > 127 else -1 for value in range(256)})
 
 
 def _open_birds(root: Path, choices: Choices) -> Listing:
     folder = find_folder(root, "image_class_labels.txt", "CUB_200_2011", archive="CUB_200_2011.tgz")
     label_file, split_file = folder / "image_class_labels.txt", folder / "train_test_split.txt"
     labels, training = dict(read_pairs(label_file)), dict(read_pairs(split_file))
+    where = next((each for each in (folder, folder.parent) if (each / "segmentations").is_dir()), folder)
+    where, segments = where / "segmentations", BIRD if (where / "segmentations").is_dir() else None
     splits: dict[str, list[File]] = {"train": [], "test": []}
     for key, path in read_pairs(folder / "images.txt"):
         if key not in labels or training.get(key) not in ("0", "1"):
             raise ValueError(f"expected image {key} of images.txt in {label_file} and {split_file}, found it missing")
         photo = image_file(folder / "images", path, number(labels[key], label_file) - 1)
+        if segments is not None:
+            photo = with_segments(photo, (where / path).with_suffix(".png"), segments)
         splits["train" if training[key] == "1" else "test"].append(photo)
     listed = read_pairs(folder / "classes.txt")
     named = ((number(key, folder / "classes.txt") - 1, name.partition(".")[2]) for key, name in listed)
-    return Listing(name_classes(named, N_BIRDS), splits)
+    names, notes = name_classes(named, N_BIRDS), notes_on(splits, where, BIRD)
+    return Listing(names, splits, mask_names=() if segments is None else segments.names, notes=notes)
 
 
 CUB200 = Official(
@@ -193,6 +206,7 @@ CUB200 = Official(
     sizes={"train": 5_994, "test": 5_794},
     classes=N_BIRDS,
     needs="images/, images.txt, image_class_labels.txt, train_test_split.txt, classes.txt",
+    store=PHOTOGRAPHS,
 )
 
 
@@ -231,6 +245,7 @@ FGVC_AIRCRAFT = Official(
     needs="data/images/, data/variants.txt, data/images_variant_train.txt and so on",
     takes=frozenset({"train_with_val", "labels"}),
     labels={"variant": 100, "family": 70, "manufacturer": 30},
+    store=PHOTOGRAPHS,
 )
 
 
