@@ -12,7 +12,7 @@ FAST := $(addprefix tests/,test_citations.py test_config.py views/test_corrupt.p
 	probes/test_spectrum.py probes/test_scores.py reports/test_tables.py train/test_monitor.py \
 	train/test_optim.py)
 
-.PHONY: install develop demo demo-real test test-fast lint docs check mutants bench bench-smoke clean
+.PHONY: install develop demo demo-real encoder test test-fast lint docs check mutants bench bench-smoke clean
 
 # What users need; torch is most of it.
 install: .venv/installed
@@ -38,6 +38,13 @@ demo: install
 
 demo-real: install
 	$(BIN)/probekit demo --real
+
+# The encoder that `demo --quick` brings along, made anew: four minutes of one core. Another processor rounds otherwise.
+encoder: install
+	$(BIN)/probekit gen rect-tri --n 1000 --n-test 500 --out data/demo-encoder.h5
+	OMP_NUM_THREADS=1 $(BIN)/probekit pretrain conrec-gap --data data/demo-encoder.h5 --name demo-encoder \
+		--device cpu --precision fp32 --set train.eval_every=1000
+	cp runs/demo-encoder/encoder.safetensors probekit/demo.safetensors
 
 # One thread a process: two test processes with two threads each would fight over two cores. What is compiled is kept,
 # whatever the environment says: else each process compiles all anew.

@@ -15,7 +15,6 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -23,6 +22,11 @@ import probekit as pk
 from probekit.data.truth import Truth
 from probekit.heatmaps import run as heatmap_module
 from probekit.heatmaps.base import Row
+from probekit.heatmaps.draw import COVERED, coloured, dimmed
+from probekit.heatmaps.score import SCORES, score_map, upsample
+from probekit.output.mosaic import Mosaic
+from probekit.output.pictures import save
+from probekit.output.style import LIGHT
 
 METHODS = ("conrec", "simclr", "moco-v2", "byol", "vicreg", "supervised")
 MAPS = ("cam", "gradcam-ssl", "attention", "input-gradient", "occlusion")
@@ -31,6 +35,11 @@ SIZE, TRAIN, TEST, EPOCHS = 64, 600, 200, 10
 SMALL = ("--batch-size", "32", "--set", "model.width=8", "--set", "model.depth=3", "--eval-every", "10")
 IMAGE = 4  # of the test split
 DOCS = Path(__file__).parents[1] / "docs"
+TITLE = (
+    f"Where six encoders look on one image, after {EPOCHS} epochs of {TRAIN} images\n"
+    "Orange is above zero, blue below, each map on a scale of its own. "
+    f"White lines: the evidence of {FACTOR}; under each map its AUROC against it."
+)
 
 Maps = dict[str, NDArray[np.float32]]  # `[h, w]` by name
 
@@ -75,42 +84,30 @@ def auroc(found: Mapping[str, Any]) -> dict[str, float]:
     return scores
 
 
-def show(axes: Axes, picture: NDArray[Any], **how: Any) -> None:
-    """A picture `[h, w]` over the whole frame, its cells drawn as cells."""
-    axes.imshow(picture, extent=(0, SIZE, SIZE, 0), interpolation="nearest", **how)
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
 def draw(looked: Mapping[str, tuple[Mapping[str, Any], Maps, Truth]]) -> Figure:
-    """A row for each method: the maps as they are, cells as cells, their outlines of the evidence, AUROC below."""
-    columns = ("image", *MAPS)
-    figure = Figure(figsize=(7.1, 1.28 * len(looked) + 0.5), layout="constrained")
-    grid = figure.subplots(len(looked), len(columns))
-    for line, (method, (found, maps, truth)) in zip(grid, looked.items(), strict=True):
-        evidence = truth.masks[f"evidence:{FACTOR}"][IMAGE]
-        scores = auroc(found)
-        for axes, name in zip(line, columns, strict=True):
-            if name == "image":
-                show(axes, truth.split.images[IMAGE], cmap="gray", vmin=0, vmax=255)
-                axes.set_ylabel(method, fontsize=8)
-            elif name in maps:
-                top = float(np.abs(maps[name]).max()) or 1.0
-                signed = bool(maps[name].min() < 0)
-                how = {"cmap": "PuOr_r", "vmin": -top} if signed else {"cmap": "cividis", "vmin": 0}
-                show(axes, maps[name], vmax=top, **how)
-                axes.set_xlabel(f"AUROC {scores[name]:.2f}", fontsize=7)
-            else:
-                axes.set_axis_off()
-                axes.text(0.5, 0.5, "has none", ha="center", fontsize=7, transform=axes.transAxes)
-            if name in maps or name == "image":
-                colour = "#56B4E9" if name == "image" else "white"
-                axes.contour(
-                    np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5, evidence, [0.5], colors=colour, linewidths=0.6
-                )
-            if line is grid[0]:
-                axes.set_title(name, fontsize=8)
-    return figure
+    """A row for each method: over one image its maps, cells as cells, the evidence's outline, its AUROC below."""
+    size = (SIZE, SIZE)
+    mosaic = Mosaic(len(looked), 1 + len(MAPS), title=TITLE, heads=1, left=0.7, below=1.2)
+    for column, name in enumerate(("image", *MAPS)):
+        mosaic.head(column + 0.5, name)
+    for line, (method, (_, maps, truth)) in enumerate(looked.items()):
+        image, evidence = truth.split.images[IMAGE], truth.masks[f"evidence:{FACTOR}"][IMAGE]
+        mosaic.name(line, method)
+        mosaic.image(line, 0, image)
+        mosaic.outline(line, 0, evidence)
+        for column, name in enumerate(MAPS, 1):
+            if name not in maps:
+                mosaic.write(column + 0.5, line + 0.45, "has none", color=LIGHT["muted"], va="center")
+                continue
+            values = np.abs(maps[name])
+            most = float(np.quantile(values, COVERED)) or float(values.max()) or 1.0
+            mosaic.show(line, column, dimmed(image), size, interpolation="nearest")
+            mosaic.show(line, column, coloured(maps[name] / most), size, interpolation="nearest")
+            mosaic.frame(line, column, size)
+            mosaic.outline(line, column, evidence)
+            score = score_map(upsample(maps[name][None], size)[0], [evidence])[0, SCORES.index("auroc")]
+            mosaic.caption(line, column + 0.5, f"{score:.2f}")
+    return mosaic.figure
 
 
 def table(looked: Mapping[str, tuple[Mapping[str, Any], Maps, Truth]]) -> str:
@@ -134,7 +131,7 @@ def main() -> None:
     if not data.exists():
         pk.generate("rect-tri", n=TRAIN, n_test=TEST, size=SIZE, out=data)
     looked = {method: look(trained(method, work), data) for method in METHODS}
-    draw(looked).savefig(DOCS / "maps.png", dpi=150)
+    save(draw(looked), DOCS / "maps.png")
     print(table(looked))
 
 

@@ -35,6 +35,11 @@ def on_machine() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if dist.is_initialized() else 1
 
 
+def fewer(n: int) -> int:
+    """How many processes, of those that there are at most, could share n evenly."""
+    return next(count for count in range(size(), 0, -1) if n % count == 0)
+
+
 def is_first() -> bool:
     """Whether this process writes and prints: one of them does."""
     return rank() == 0

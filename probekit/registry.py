@@ -43,16 +43,19 @@ MAPS: dict[str, str] = {
     "gradcam": "probekit.heatmaps.maps.cam:GradCAM",
     "hirescam": "probekit.heatmaps.maps.cam:HiResCAM",
     "gradcam-ssl": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSSL",
+    "gradcam-loss": "probekit.heatmaps.maps.gradcam_loss:GradCAMLoss",
     "gradcam-similarity": "probekit.heatmaps.maps.gradcam_ssl:GradCAMSimilarity",
     "attention": "probekit.heatmaps.maps.cam:Attention",
+    "gfb": "probekit.heatmaps.maps.gfb:GFB",
     "self-attention": "probekit.heatmaps.maps.self_attention:SelfAttention",
     "rollout": "probekit.heatmaps.maps.rollout:Rollout",
     "input-gradient": "probekit.heatmaps.maps.cam:InputGradient",
     "occlusion": "probekit.heatmaps.maps.occlusion:Occlusion",
 }
 
-BY_HEAD = "self-attention"  # the map whose name the number of a head may follow, as in self-attention:3
-ALL_HEADS = "all"
+# Maps whose name a number may follow, as in self-attention:3, and of what.
+PARTS = {"self-attention": "head", "gfb": "filter"}
+ALL_PARTS = "all"
 
 MEASUREMENTS: dict[str, str] = {
     "exam": "probekit.exams.measurement:Exam",
@@ -163,19 +166,20 @@ def loggers_named(typed: str) -> list[str]:
 
 
 def map_named(name: str) -> tuple[str, str]:
-    """A map's name as typed -> its name in `MAPS`, and the head: a number, `ALL_HEADS`, or "" for the mean.
+    """A map's name as typed -> its name in `MAPS`, and the head or filter: a number, `ALL_PARTS`, or "" for all in one.
 
-    A ValueError if there is no such map, or it has no heads.
+    A ValueError if there is no such map, or it has no parts.
     """
-    plain, colon, head = name.partition(":")
+    plain, colon, part = name.partition(":")
     if plain not in MAPS:
         raise ValueError(nearest("map", plain, MAPS))
-    if colon and (plain != BY_HEAD or not (head == ALL_HEADS or (head.isascii() and head.isdecimal()))):
+    if colon and (plain not in PARTS or not (part == ALL_PARTS or (part.isascii() and part.isdecimal()))):
+        known = plain if plain in PARTS else next(iter(PARTS))
+        told = " or ".join(f"of a {what} after {map}" for map, what in PARTS.items())
         raise ValueError(
-            f"expected the number of a head after {BY_HEAD} alone, found {name}; type: --maps {BY_HEAD}:0, "
-            f"or --maps {BY_HEAD}:{ALL_HEADS}"
+            f"expected a number {told} alone, found {name}; type: --maps {known}:0, or --maps {known}:{ALL_PARTS}"
         )
-    return plain, head
+    return plain, part
 
 
 def get(table: Mapping[str, str], kind: str, name: str) -> Any:

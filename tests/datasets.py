@@ -135,10 +135,11 @@ def naive_hash(file: h5py.File) -> str:
         ):
             if name == "encoded" in group:
                 about = group["encoded"].attrs
-                n, arrays[name] = (
-                    len(group["encoded/offsets"]) - 1,
-                    f"jpeg {about['height']},{about['width']},{about['channels']}",
-                )
+                n = len(group["encoded/offsets"]) - 1
+                if about["format"] == "photographs":
+                    arrays[name] = f"photographs {about['resize']}:{about['height']} {about['channels']}"
+                else:
+                    arrays[name] = f"jpeg {about['height']},{about['width']},{about['channels']}"
             elif name in group:
                 n, *shape = group[name].shape
                 arrays[name] = f"{group[name].dtype.str} {','.join(map(str, shape))}"

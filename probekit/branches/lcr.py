@@ -148,11 +148,18 @@ class LCR(Branch):
 
     def raw_map(self, feature_map: Tensor) -> Tensor:
         """The branch's map before any normalisation, `[n, h, w]` of `[n, D, h, w]`, float32."""
-        maps = self.norm(self.filters(feature_map.float()))
+        maps = self.filter_maps(feature_map)
         if self.last is not None:
             maps = self.last(maps)
-        highest: Tensor = maps.amax(1)
-        return highest
+        return maps.amax(1)
+
+    def filter_maps(self, feature_map: Tensor) -> Tensor:
+        """The map of each filter, `[n, K, h, w]` of `[n, D, h, w]`, float32; at each cell the largest is the branch's.
+
+        With head "mlp" these are the channels that its last layer joins.
+        """
+        maps: Tensor = self.norm(self.filters(feature_map.float()))
+        return maps
 
     def weights(self, feature_map: Tensor) -> Tensor:
         """A' of eq. 8: weights of the cells, `[n, h, w]` in [0, 1]; even where a map is constant."""
@@ -164,7 +171,7 @@ class LCR(Branch):
         """The mean of every filter's map times the features, `[n, K * D]`; the maps after a ReLU."""
         with torch.autocast(feature_map.device.type, enabled=False):
             feature_map = feature_map.float()
-            maps = F.relu(self.norm(self.filters(feature_map)))
+            maps = F.relu(self.filter_maps(feature_map))
             return torch.einsum("nkhw,ndhw->nkd", maps, feature_map).flatten(1) / maps[0, 0].numel()
 
     def maps(self, features: Features) -> Tensor:

@@ -32,8 +32,7 @@ from probekit.settings import Asked
 from probekit.train.start import StoppedError, run_pretrain, run_resume
 from probekit.weights import LAST
 
-# `probekit pretrain conrec-gap --data FILE --set views.max_size=64 --set method.decoder_width=1`, seed 0, in bfloat16
-# with one thread, FILE from `probekit gen rect-tri --n 1000 --n-test 500`.
+# Made by `make encoder`.
 ENCODER = Path(__file__).parent.parent / "demo.safetensors"
 SCORED = ("train.eval_every=1000",)  # after the first epoch and the last: each time takes as long as an epoch
 DIGITS = ("train.epochs=15",)  # on a CPU without AVX-512 (docs/log.md, 2026-11-22)

@@ -239,6 +239,24 @@ TestFraction = typer.Option(
     min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits, eurosat, caltech101: 0.2."
 )
 Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
+Kept = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="pixels|short:N|original",
+        help="Squares of pixels; or photographs whole, the shorter side N px at most; photographs of official "
+        "datasets: short:512.",
+        rich_help_panel=shared.OUTPUT,
+    ),
+]
+TestCrop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RESIZE:SIDE",
+        help="How photographs kept whole are tested: the shorter side, and the middle square; default: 256:224.",
+        rich_help_panel=shared.OUTPUT,
+    ),
+]
 Stored = typer.Option(
     min=0,
     callback=shared.finite,
@@ -252,7 +270,7 @@ Stored = typer.Option(
     "probekit import pictures --size 128 --test-fraction 0.2",
     "probekit import scans --size 224 --labels-csv labels.csv --column grade",
     "probekit import scans.h5 --images '{split}/x' --labels '{split}/y'",
-    "probekit import cub200 ~/sets/CUB_200_2011 --size 224",
+    "probekit import cub200 ~/sets/CUB_200_2011 --test-crop 256:224",
     "probekit import cifar100 ~/sets/cifar-100-python --labels coarse",
     name="import",
 )
@@ -290,6 +308,8 @@ def import_(
     out: Annotated[
         Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=shared.OUTPUT)
     ] = None,
+    store: Kept = None,
+    test_crop: TestCrop = None,
     max_gb: Annotated[float | None, Stored] = None,
     compression: shared.CompressionOrDefault = None,
     shard: shared.OneShard = None,
@@ -308,6 +328,7 @@ def import_(
     asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
     asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}
     asked |= {"images": images, "labels": labels, "group": group, "duplicates": not no_duplicates}
+    asked |= {"store": store, "test_crop": test_crop}
     options = Options(range=None if values is None else parse_range(values), **asked)
     out, say = out or shared.DATA / f"{default_name(source)}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}

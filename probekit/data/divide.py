@@ -24,6 +24,7 @@ from probekit.h5 import (
     compression_of,
     open_encoded,
     pack,
+    read_images,
     read_info,
     read_split,
     verify,
@@ -294,7 +295,7 @@ def _gathered(info: DatasetInfo, parts: Mapping[str, NDArray[np.int64]]) -> Iter
 
 
 def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[EncodedBlock]:
-    """JPEG files as they are."""
+    """Files as they are."""
     columns = read_split(info.path, name, images=False)
     held = open_encoded(info.path, name)
     try:
@@ -302,7 +303,9 @@ def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[E
             rows = own[begin : begin + FILES]
             labels = None if columns.labels is None else columns.labels[rows]
             factors = {each: values[rows] for each, values in columns.factors.items()}
-            yield EncodedBlock(held.shape[1:], held.read(rows.tolist()), as_columns(labels, factors))
+            files, sizes = held.read(rows.tolist()), held.sizes(rows.tolist())
+            masks = read_images(info.path, name, rows.tolist(), images=False).masks
+            yield EncodedBlock(held.shape[1:], files, as_columns(labels, factors), masks, sizes, held.crop)
     finally:
         held.close()
 

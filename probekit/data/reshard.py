@@ -30,7 +30,7 @@ from probekit.h5.shards import beside, stands_in
 
 CHUNKS = 4  # in a block
 AHEAD = 1 + (cpu_count() or 1)  # blocks under way
-FILES = 64  # JPEG files likewise, as an import writes them
+FILES = 64  # images kept as files likewise, as an import writes them
 PAIRS = "pair_id"
 
 
@@ -111,7 +111,8 @@ class _Copy:
         rows = read_split(self.info.path, name, **how)
         if encoded is None:
             return pack(rows, self.compression)
-        return EncodedBlock(encoded.shape[1:], encoded.read(part), as_columns(rows.labels, rows.factors))
+        columns, sizes = as_columns(rows.labels, rows.factors), encoded.sizes(part)
+        return EncodedBlock(encoded.shape[1:], encoded.read(part), columns, rows.masks, sizes, encoded.crop)
 
 
 def default_out(info: DatasetInfo, count: int) -> Path:

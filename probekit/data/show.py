@@ -15,7 +15,7 @@ from rich.text import Text
 from generators.certificates import told
 from probekit.data.duplicates import sentences
 from probekit.data.gallery import Pixels, Shown, compose, pair_rows, printable, shrunk
-from probekit.h5 import DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
+from probekit.h5 import CentreCrop, DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
 from probekit.output.pictures import save
 from probekit.output.style import OUTLINES
@@ -90,8 +90,12 @@ def render_description(description: dict[str, Any]) -> Table:
         kind = "grey" if split["channels"] == 1 else "RGB"
         labels = "" if split["labelled"] else ", no labels"
         labels = ", several labels an image" if split["multilabel"] else labels
-        kept = ", kept as JPEG" if split["encoded"] else ""
-        row(name, f"{split['n']:,} images {split['width']}x{split['height']} {kind}{kept}{labels}")
+        size = f"{split['width']}x{split['height']}"
+        if crop := split["crop"]:
+            what = f"photographs {kind}, each of its own size, read as {size} (test crop {CentreCrop(**crop)})"
+        else:
+            what = f"images {size} {kind}{', kept as JPEG' if split['encoded'] else ''}"
+        row(name, f"{split['n']:,} {what}{labels}")
     counts = [(name, split["per_class"]) for name, split in description["splits"].items() if split["per_class"]]
     for index, class_name in enumerate(description["classes"][:MAX_CLASSES]):
         row(f"class {index}", f"{class_name}: " + ", ".join(f"{name} {per[index]:,}" for name, per in counts))

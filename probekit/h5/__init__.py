@@ -7,8 +7,11 @@ known, `certificate`, what is proved of the images (JSON, `generators.certificat
 absent, but not all):
 
     images          uint8 [N, H, W] or [N, H, W, 3], chunked
-    encoded/        in place of images: JPEG files, all of one size (attributes height, width, channels, format);
+    encoded/        in place of images: JPEG files, all of one size (attributes height, width, channels, format "jpeg");
                     bytes: uint8, one file after the other, chunked, not compressed; offsets: int64 [N + 1]
+                    format "photographs": JPEG or PNG files of differing sizes; sizes: int32 [N, 2], height and width
+                    of each, upright; attribute resize: the shorter side in the test transform, whose middle height by
+                    width is what is read as images and has the masks (`probekit.h5.photographs`)
     labels          int64 [N]; multi-label: uint8 [N, K], 0 absent, 1 present, 255 only difficult instances, which
                     losses and scores leave out; absent for unlabelled images
     factors/<name>  one 1-D array for each factor: numbers or fixed-length bytes
@@ -19,8 +22,10 @@ Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h
 `probekit.h5.checksums`: whoever changes a file with h5py makes it a damaged one.
 """
 
+from probekit.h5.blocks import Block, EncodedBlock, as_columns, pack
 from probekit.h5.encoded import decode, encode
 from probekit.h5.file import Split
+from probekit.h5.photographs import CentreCrop, decode_photograph
 from probekit.h5.read import (
     Encoded,
     compression_of,
@@ -30,6 +35,7 @@ from probekit.h5.read import (
     read_info,
     read_labels,
     read_split,
+    seen_by,
     verify,
 )
 from probekit.h5.schema import (
@@ -47,4 +53,4 @@ from probekit.h5.schema import (
 )
 from probekit.h5.shards import is_dataset
 from probekit.h5.target import check_target
-from probekit.h5.write import Block, DatasetWriter, EncodedBlock, as_columns, pack
+from probekit.h5.write import DatasetWriter

@@ -16,6 +16,8 @@ from probekit.checked import checked
 from probekit.h5.checksums import CERTIFICATE, SHARD, Sums, check_seal
 from probekit.h5.contents import DIGITS, Contents, arrays_of
 from probekit.h5.encoded import FORMAT
+from probekit.h5.photographs import FORMAT as PHOTOGRAPHS
+from probekit.h5.photographs import CentreCrop
 from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, Shard, SplitInfo
 
 HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
@@ -47,6 +49,8 @@ def check_file(path: Path, file: h5py.File) -> tuple[DatasetInfo, dict[str, Sums
     shapes = {(split.height, split.width, split.channels) for split in splits.values()}
     if len(shapes) > 1:
         raise ValueError(f"expected images of one shape in all splits, found {sorted(shapes)}")
+    if len({split.crop for split in splits.values()}) > 1:
+        raise ValueError("expected images kept in one way, or one test crop, in all splits, found several")
     if len({split.multilabel for split in splits.values() if split.labelled}) > 1:
         raise ValueError("expected one label or several for each image in all splits, found both")
     info = DatasetInfo(
@@ -75,6 +79,7 @@ def _check_split(
     group = _member(file, name, h5py.Group)
     encoded = "encoded" in group
     n, height, width, channels = _encoded_shape(group) if encoded else _image_shape(group)
+    crop = _test_crop(group["encoded"], n, height, width) if encoded else None
     labelled, multilabel, masked = "labels" in group, False, "masks" in group
     if labelled:
         multilabel = _member(group, "labels", h5py.Dataset).ndim == 2
@@ -91,7 +96,7 @@ def _check_split(
         raise ValueError(f"expected the columns {sorted(factors)} in {name}/factors, found {sorted(columns)}")
     for factor in factors:
         _expect_shape(_array(columns, factor, COLUMN_KINDS, None), (n,))
-    return SplitInfo(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded)
+    return SplitInfo(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded, crop)
 
 
 def _image_shape(group: h5py.Group) -> tuple[int, int, int, int]:
@@ -105,7 +110,7 @@ def _image_shape(group: h5py.Group) -> tuple[int, int, int, int]:
 
 
 def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
-    """N, H, W and C of images that are kept as JPEG files."""
+    """N, H, W and C of images that are kept as files."""
     if "images" in group:
         raise ValueError(f"expected images or encoded in {group.name}, found both")
     encoded = _member(group, "encoded", h5py.Group)
@@ -117,14 +122,27 @@ def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
         raise ValueError(
             f"expected one row of N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}"
         )
-    if _text(encoded, "format") != FORMAT:
-        raise ValueError(f"expected format {FORMAT!r} in {encoded.name}, found {_text(encoded, 'format')!r}")
+    if (kind := _text(encoded, "format")) not in (FORMAT, PHOTOGRAPHS):
+        raise ValueError(f"expected format {FORMAT!r} or {PHOTOGRAPHS!r} in {encoded.name}, found {kind!r}")
     height, width, channels = (_integer(encoded, name) for name in ("height", "width", "channels"))
     if height < 1 or width < 1 or channels not in (1, 3):
         raise ValueError(
             f"expected pixels, and 1 or 3 channels, in {encoded.name}, found {height} x {width} x {channels}"
         )
     return len(offsets) - 1, height, width, channels
+
+
+def _test_crop(encoded: h5py.Group, n: int, height: int, width: int) -> CentreCrop | None:
+    """The test transform of photographs; None of images of one size."""
+    if _text(encoded, "format") == FORMAT:
+        return None
+    sizes = _array(encoded, "sizes", "i", 4)
+    _expect_shape(sizes, (n, 2))
+    if sizes.chunks or (sizes[:] < 1).any():
+        raise ValueError(f"expected the height and width of each photograph, in one piece, in {sizes.name}")
+    if height != width:
+        raise ValueError(f"expected a square in the middle of photographs in {encoded.name}, found {width}x{height}")
+    return CentreCrop(_integer(encoded, "resize"), height)
 
 
 def _member(group: h5py.Group, name: str, kind: type) -> Any:

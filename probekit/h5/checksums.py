@@ -2,10 +2,10 @@
 
 Each split has `checksums`, uint64 `[K]`: for images (or encoded/bytes), masks, labels and factors sorted by name, one
 after the other, the XXH3 of each chunk's bytes as they lie in the file, compressed or not (its seed being the chunk's
-filter mask); for encoded/bytes, of each JPEG file, which is what is read of it (so a wrong offset is found as well).
+filter mask); for encoded/bytes, of each file, which is what is read of it (so a wrong offset is found as well).
 XXH3 runs about as fast as memory: that is why checking costs little (benchmarks/h5.py). The root attribute `seal` is
-the SHA-256, in hex, of the root attributes, the names, types, shapes and filters of all datasets, and the checksums. It
-is checked whenever a file is opened.
+the SHA-256, in hex, of the root attributes, the names, types, shapes and filters of all datasets, the sizes of
+photographs, and the checksums. It is checked whenever a file is opened.
 
 What is not covered is what holds no data: nothing that is read comes from there.
 """
@@ -178,6 +178,9 @@ def _seal(file: h5py.File) -> tuple[str, dict[str, Sums]]:
             attributes = sorted((name, str(value)) for name, value in group["encoded"].attrs.items())
             total.update(json.dumps(attributes).encode())
             total.update(_describe(f"{split}/encoded/offsets", 0, group["encoded/offsets"]))
+            if "sizes" in group["encoded"]:
+                total.update(_describe(f"{split}/encoded/sizes", 0, group["encoded/sizes"]))
+                total.update(group["encoded/sizes"][:].tobytes())
         table = group.get(TABLE)
         if not isinstance(table, h5py.Dataset) or table.dtype != np.uint64 or table.ndim != 1 or table.chunks:
             raise ValueError(f"expected checksums of split {split}, uint64 in one row, found none")

@@ -3,11 +3,12 @@
 The content hash is the SHA-256 of the JSON text (no spaces, UTF-8, not escaped)
 `[classes, mask_names, {split: {"n": n, "arrays": {name: type}, "rows": digest}}]`, with the splits in the order train,
 val, test, and the arrays in the order images (or encoded), masks, labels, factors sorted by name. `type` is NumPy's
-`dtype.str`, always little-endian, and the shape of one row: `|u1 128,128`; that of encoded images is `jpeg H,W,C`.
+`dtype.str`, always little-endian, and the shape of one row: `|u1 128,128`; that of encoded images is `jpeg H,W,C`,
+and that of photographs, whose test transform counts, `photographs RESIZE:SIDE C`.
 
 The digest of rows is a polynomial's value, as Karp and Rabin hash strings (Efficient randomized pattern-matching
 algorithms, 1987): d_1 b^(n-1) + ... + d_n modulo 2^127 - 1, 32 hex digits, of which d_i is the XXH3 (64 bits) of row i:
-of its image (as pixels, or as the JPEG file), which is the seed for that of its mask, if there are masks, which is the
+of its image (as pixels, or as the file), which is the seed for that of its mask, if there are masks, which is the
 seed for that of its label and factors in the order above, joined, if there are any. So the digest of some rows and that
 of the rows behind them give the digest of both, and shards need not be read to know the hash of all.
 
@@ -27,6 +28,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from probekit.h5.photographs import FORMAT as PHOTOGRAPHS
+from probekit.h5.photographs import CentreCrop
 from probekit.h5.schema import SPLITS
 
 PRIME = 2**127 - 1
@@ -109,11 +112,13 @@ def arrays_of(group: h5py.Group) -> dict[str, str]:
     for name in (*names, *(f"factors/{each}" for each in sorted(group.get("factors", ())))):
         if name == "encoded":
             about = group[name].attrs
-            sides: Sequence[int] = [int(about[side]) for side in ("height", "width", "channels")]
-            kind = about["format"]
+            kind, sides = about["format"], [int(about[side]) for side in ("height", "width", "channels")]
+            if kind == PHOTOGRAPHS:
+                types[name] = CentreCrop(int(about["resize"]), sides[0]).kind(sides[2])
+                continue
         else:
             data = h5py.Dataset(h5py.h5d.open(group.id, name.encode()), readonly=True)
-            kind, sides = data.dtype.str, data.shape[1:]
+            kind, sides = data.dtype.str, list(data.shape[1:])
         types[name] = f"{kind} {','.join(map(str, sides))}"
     return types
 

@@ -1,6 +1,8 @@
-"""Images kept as JPEG files, one after the other, for sets that would not fit as pixels: encode, decode, read, write.
+"""Images kept as files, one after the other: encode, decode, read, write.
 
-Every image has the same shape once decoded: the importer resizes first and encodes again, which loses a little.
+JPEG files of one size are for sets that would not fit as pixels: the importer resizes first and encodes again, which
+loses a little. Photographs keep their sizes (`probekit.h5.photographs`); read as images, they are what their test
+transform makes of them.
 """
 
 import itertools
@@ -17,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.h5.checksums import check, checksum
+from probekit.h5.photographs import FORMAT as PHOTOGRAPHS
+from probekit.h5.photographs import CentreCrop, decode_photograph
 from probekit.h5.target import name_writer
 
 FORMAT = "jpeg"
@@ -28,10 +32,14 @@ DECODED = 512  # images read and decoded at a time by `decode_rows`: bounds the 
 Shape = tuple[int, ...]  # of one image once decoded: (H, W) or (H, W, 3)
 
 
-def encode(image: NDArray[np.uint8]) -> bytes:
-    """A JPEG file of uint8 `[H, W]` or RGB `[H, W, 3]`; lossy. Same bytes for the same pixels and OpenCV."""
+def encode(image: NDArray[np.uint8], *, lossless: bool = False) -> bytes:
+    """A JPEG file of uint8 `[H, W]` or RGB `[H, W, 3]`; lossy. Same bytes for the same pixels and OpenCV.
+
+    `lossless`: a PNG file.
+    """
     pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    how = (".png",) if lossless else (".jpg", (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    done, data = cv2.imencode(how[0], pixels, *how[1:])
     assert done
     return data.tobytes()
 
@@ -55,17 +63,23 @@ def decode(data: bytes, shape: Shape) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
-def decode_rows(group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.uint64]) -> NDArray[np.uint8]:
+def decode_rows(
+    group: h5py.Group, rows: slice, shape: Shape, sums: NDArray[np.uint64], crop: CentreCrop | None
+) -> NDArray[np.uint8]:
     """Decodes consecutive images of a group "encoded" in threads: uint8 `[n, *shape]`.
 
-    `shape`: the shape of one image once decoded; `sums`: the checksum of every file of the split, `[N]`. A ValueError
-    if offsets or images are damaged.
+    `shape`: the shape of one image once decoded; `sums`: the checksum of every file of the split, `[N]`; `crop`: the
+    test transform of photographs. A ValueError if offsets or images are damaged.
     """
     images = np.empty((rows.stop - rows.start, *shape), np.uint8)
+    sizes = None if crop is None else group["sizes"][rows]
 
     def put(index: int, data: bytes) -> None:
         check(data, sums[rows.start + index], f"image {rows.start + index} of {group.name}")
-        images[index] = decode(data, shape)
+        if crop is None or sizes is None:
+            images[index] = decode(data, shape)
+        else:
+            images[index] = crop.of_image(decode_photograph(data, tuple(sizes[index].tolist()), (*shape, 1)[2]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start, files in read_files(group, rows):
@@ -129,7 +143,7 @@ class EncodedImages:
 
     Chunks lie in the file as they are, uncompressed, so that reading is a plain read at a known place: neither h5py nor
     its lock takes part. Holds 16 bytes an image. `shape`: the shape of all images once decoded: (N, H, W) or (N, H, W,
-    3).
+    3). `sizes`: of photographs, int32 [N, 2], height and width of each; None of images of one size.
     """
 
     def __init__(self, path: Path, group: h5py.Group, shape: Shape, sums: NDArray[np.uint64], handles: Handles) -> None:
@@ -137,6 +151,7 @@ class EncodedImages:
         data = group["bytes"]
         self.shape: Shape = (group["offsets"].shape[0] - 1, *shape)
         self._offsets = read_offsets(group, slice(0, self.shape[0]))
+        self.sizes: NDArray[np.int32] | None = group["sizes"][:] if "sizes" in group else None
         self._chunk: int = data.chunks[0]
         self._places = np.zeros(-(-data.shape[0] // self._chunk), np.int64)
 
@@ -173,25 +188,32 @@ class EncodedImages:
 
 
 class EncodedSink:
-    """Writes the group "encoded" of a split, in constant memory but for 8 bytes an image."""
+    """Writes the group "encoded" of a split, in constant memory but for 16 bytes an image."""
 
-    def __init__(self, split: h5py.Group, shape: Shape) -> None:
-        """Makes the group; `shape` is that of one image once decoded."""
-        self.shape = shape
+    def __init__(self, split: h5py.Group, shape: Shape, crop: CentreCrop | None) -> None:
+        """Makes the group; `shape` is that of one image once decoded, `crop` the test transform of photographs."""
+        self.shape, self.crop = shape, crop
         self._group = split.create_group("encoded")
         height, width, channels = (*shape, 1)[:3]
         for name, value in (("height", height), ("width", width), ("channels", channels)):
             self._group.attrs[name] = np.int64(value)
-        self._group.attrs["format"] = FORMAT
+        self._group.attrs["format"] = PHOTOGRAPHS if crop else FORMAT
+        if crop:
+            self._group.attrs["resize"] = np.int64(crop.resize)
         self._data = self._group.create_dataset(
             "bytes", shape=(0,), maxshape=(None,), dtype="u1", chunks=(CHUNK,), track_times=False
         )
         self._waiting = bytearray()
         self._ends = [0]
         self.sums: list[int] = []  # the checksum of each file
+        self._sizes: list[NDArray[np.int32]] = []
 
-    def append(self, files: Sequence[bytes]) -> None:
-        """Writes the next files."""
+    def append(self, files: Sequence[bytes], sizes: NDArray[np.int32] | None) -> None:
+        """Writes the next files; `sizes`: of photographs, `[n, 2]`, height and width of each."""
+        assert (sizes is None) == (self.crop is None)
+        if sizes is not None:
+            assert sizes.shape == (len(files), 2)
+            self._sizes.append(sizes)
         for data in files:
             self._waiting += data
             self.sums.append(checksum(data))
@@ -207,6 +229,8 @@ class EncodedSink:
             self._waiting.clear()
             self._data.resize(self._ends[-1], axis=0)
         self._group.create_dataset("offsets", data=np.array(self._ends, "<i8"), track_times=False)
+        if self._sizes:
+            self._group.create_dataset("sizes", data=np.concatenate(self._sizes).astype("<i4"), track_times=False)
 
     def _write(self, chunk: bytearray) -> None:
         start = self._data.shape[0]

@@ -17,6 +17,7 @@ from probekit.h5.check import HOW, check_file
 from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
 from probekit.h5.contents import as_text, content_hash, digest_of, shifted, sums_of
 from probekit.h5.encoded import EncodedImages, Handles, decode_rows, read_files
+from probekit.h5.photographs import CentreCrop
 from probekit.h5.schema import (
     ABSENT,
     COLUMN_ROWS,
@@ -66,31 +67,46 @@ def file_info(path: Path) -> DatasetInfo:
 
 
 def file_rows(
-    path: Path, split: str, rows: slice, *, images: bool = True, masks: bool = False, columns: bool = True
+    path: Path,
+    split: str,
+    rows: slice,
+    *,
+    images: bool = True,
+    masks: bool = False,
+    columns: bool = True,
+    crop: CentreCrop | None = None,
 ) -> Split:
-    """Rows of a split of a file that has them; what is not asked for is empty. A ValueError if it is malformed."""
+    """Rows of a split of a file that has them; what is not asked for is empty. A ValueError if it is malformed.
+
+    `crop`: the test transform of photographs, in place of the file's own.
+    """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
         group, sums, found = file[split], all_sums[split], info.splits[split]
         labels = _labels(info, group, rows, sums) if columns else None
         names = found.factors if columns else ()
         factors = {name: read_rows(group, f"factors/{name}", rows, sums) for name in names}
-        pixels = _images(found, group, rows, sums) if images else np.empty((0, *found.shape), np.uint8)
+        seen = found.seen_by(crop) if crop else found
+        pixels = _images(seen, group, rows, sums) if images else np.empty((0, *seen.shape), np.uint8)
         mask = read_rows(group, "masks", rows, sums) if masks and found.masked else None
         if mask is not None and (mask >> len(info.mask_names)).any():
             raise ValueError(f"expected masks of {len(info.mask_names)} bits, found higher bits in {split}/masks")
         return Split(pixels, labels, factors, mask)
 
 
-def file_images(path: Path, split: str, indices: Sequence[int]) -> Split:
-    """Images and masks alone of some rows of a split of a file that has them. A ValueError if it is malformed."""
+def file_images(path: Path, split: str, indices: Sequence[int], *, images: bool = True) -> Split:
+    """Images and masks alone of some rows of a split of a file that has them. A ValueError if it is malformed.
+
+    `images`: without, there are none of them in the result.
+    """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
         group, found, sums = file[split], info.splits[split], all_sums[split]
         rows = [slice(index, index + 1) for index in indices]
-        images = np.concatenate([_images(found, group, row, sums) for row in rows])
+        none = np.empty((0, *found.shape), np.uint8)
+        pixels = np.concatenate([_images(found, group, row, sums) for row in rows]) if images else none
         masks = np.concatenate([read_rows(group, "masks", row, sums) for row in rows]) if found.masked else None
-        return Split(images, None, {}, masks)
+        return Split(pixels, None, {}, masks)
 
 
 def file_encoded(path: Path, split: str, handles: Handles) -> EncodedImages:
@@ -121,12 +137,11 @@ def file_verify(path: Path) -> None:
 
 
 def file_compression(path: Path) -> str:
-    """How the pixels of a file are compressed, one of `COMPRESSIONS`; "none" for JPEG files too."""
+    """How the pixels of a file are compressed, one of `COMPRESSIONS`; of images kept as files, their masks."""
     with _opened(path) as file:
         info, _ = _checked(path, file)
-        if info.first.encoded:
-            return "none"
-        return open_array(file[info.first.name], "images").compression or "none"
+        name = "images" if not info.first.encoded else "masks" if info.first.masked else None
+        return "none" if name is None else open_array(file[info.first.name], name).compression or "none"
 
 
 def state_of(about: os.stat_result) -> tuple[State, bool]:
@@ -154,6 +169,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         name_writer(path, error)
         reason = " ".join(str(error).split())
+        if not isinstance(error, ValueError):  # HDF5's own, which says not what to do
+            reason += "; restore it from a copy, or remove it and make it anew"
         raise ValueError(f"not a readable dataset file: {path}: {reason}") from error
 
 
@@ -190,7 +207,7 @@ def _digest(split: SplitInfo, group: h5py.Group, sums: Sums) -> int:
 
 
 def _image_sums(split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) -> list[int]:
-    """The XXH3 of each image, as pixels or as JPEG files."""
+    """The XXH3 of each image, as pixels or as files."""
     if not split.encoded:
         return sums_of(read_rows(group, "images", rows, sums))
     stored: list[int] = sums["encoded/bytes"][rows].tolist()
@@ -202,7 +219,7 @@ def _image_sums(split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) ->
 
 def _images(split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) -> NDArray[np.uint8]:
     if split.encoded:
-        return decode_rows(group["encoded"], rows, split.shape, sums["encoded/bytes"])
+        return decode_rows(group["encoded"], rows, split.shape, sums["encoded/bytes"], split.crop)
     images: NDArray[np.uint8] = read_rows(group, "images", rows, sums)
     return images
 

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.h5.contents import content_hash
 from probekit.h5.encoded import EncodedImages, Handles, decode
 from probekit.h5.file import Split, file_compression, file_encoded, file_images, file_rows, file_verify
+from probekit.h5.photographs import CentreCrop, decode_photograph
 from probekit.h5.schema import DatasetInfo
 from probekit.h5.shards import Held, find
 
@@ -24,6 +27,27 @@ def read_info(path: Path) -> DatasetInfo:
     return find(path).info
 
 
+def seen_by(info: DatasetInfo, crop: CentreCrop) -> DatasetInfo:
+    """What a dataset of photographs holds, seen through another test transform: other images, so another content hash.
+
+    A ValueError if it holds no photographs. Without masks, unless the transform is the file's own.
+    """
+    if info.first.crop is None:
+        raise ValueError(
+            f"expected photographs with --test-crop {crop}, found images of one size in {info.path}; leave it out, or "
+            "import them again with --store short:512"
+        )
+    if info.first.crop == crop:
+        return info
+    splits = {name: split.seen_by(crop) for name, split in info.splits.items()}
+    contents = {}
+    for name, held in info.contents.items():
+        arrays = {each: kind for each, kind in held.arrays.items() if each != "masks"}
+        contents[name] = replace(held, arrays=arrays | {"encoded": crop.kind(splits[name].channels)})
+    found = content_hash(info.classes, (), contents)
+    return replace(info, splits=splits, contents=contents, mask_names=(), content_hash=found)
+
+
 def read_split(
     path: Path,
     split: str,
@@ -33,23 +57,26 @@ def read_split(
     images: bool = True,
     masks: bool = False,
     columns: bool = True,
+    crop: CentreCrop | None = None,
 ) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
     A ValueError if a file is malformed, there is no such split, or the rows lie outside it. `split`: "train", "val" or
     "test". `stop`: one past the last row; None is the end. `images`: read the images; without, there are none of them
-    in the result. `columns`: read labels and factors; without, there are none of them in the result.
+    in the result. `columns`: read labels and factors; without, there are none of them in the result. `crop`: the test
+    transform of photographs, in place of the file's own.
     """
     held = find(path)
     rows = _rows(held.info, split, start, stop)
-    asked = {"images": images, "masks": masks, "columns": columns}
+    asked: dict[str, Any] = {"images": images, "masks": masks, "columns": columns, "crop": crop}
     return join_rows([file_rows(file, split, own, **asked) for file, own in held.of(split, rows)])
 
 
-def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
+def read_images(path: Path, split: str, indices: Sequence[int], *, images: bool = True) -> Split:
     """Single images and masks of a split, in the order of the indices, checked; without labels and factors.
 
-    A ValueError if a file is malformed, there is no such split, or an index lies outside it.
+    A ValueError if a file is malformed, there is no such split, or an index lies outside it. `images`: without, there
+    are masks alone in the result.
     """
     held = find(path)
     places = [next(held.of(split, _rows(held.info, split, index, index + 1))) for index in indices]
@@ -59,7 +86,7 @@ def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
         file, end = places[begin][0], begin
         while end < len(places) and places[end][0] == file:
             end += 1
-        parts.append(file_images(file, split, [rows.start for _, rows in places[begin:end]]))
+        parts.append(file_images(file, split, [rows.start for _, rows in places[begin:end]], images=images))
         begin = end
     return join_rows(parts)
 
@@ -67,14 +94,16 @@ def read_images(path: Path, split: str, indices: Sequence[int]) -> Split:
 class Encoded:
     """The encoded images of a split, read in any order from any number of threads; made by `open_encoded`.
 
-    A file is opened when an image of it is read first, and few are open at a time; holds 16 bytes an image then.
-    `shape`: the shape of all images once decoded: (N, H, W) or (N, H, W, 3).
+    A file is opened when an image of it is read first, and few are open at a time; holds 24 bytes an image then.
+    `shape`: the shape of all images once decoded: (N, H, W) or (N, H, W, 3); `crop`: the test transform that makes
+    photographs of differing sizes images of that shape, or None.
     """
 
-    def __init__(self, held: Held, split: str) -> None:
-        """`held`: keeps the images of the split encoded."""
-        info = held.info.splits[split]
+    def __init__(self, held: Held, split: str, crop: CentreCrop | None) -> None:
+        """`held`: keeps the images of the split encoded; `crop`: see `open_encoded`."""
+        info = held.info.splits[split].seen_by(crop) if crop else held.info.splits[split]
         self.shape: tuple[int, ...] = (info.n, *info.shape)
+        self.crop, self._channels = info.crop, info.channels
         self._places = held.places[split]
         self._begins = [rows.start for _, rows in self._places]
         self._handles = Handles()
@@ -90,36 +119,58 @@ class Encoded:
         return self.shape[0]
 
     def read(self, indices: Iterable[int]) -> list[bytes]:
-        """The encoded files of some images, in that order; for `decode`.
+        """The encoded files of some images, in that order.
 
         A ValueError if a file has become shorter, or an image is damaged; or another process writes to it, then.
         """
         return [self._read(int(index)) for index in indices]
 
-    def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """The image in one of these files, uint8 `[H, W]` or RGB `[H, W, 3]`; see `probekit.h5.decode`."""
-        return decode(data, self.shape[1:])
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """An image as `read_split` has it, uint8 `[H, W]` or RGB `[H, W, 3]`; errors as of `read`."""
+        if self.crop is not None:
+            return self.crop.of_image(self.photograph(index))
+        return decode(self._read(index), self.shape[1:])
+
+    def photograph(self, index: int, reduced: int = 1) -> NDArray[np.uint8]:
+        """A photograph at its own size; see `decode_photograph`. Errors as of `read`."""
+        return decode_photograph(self._read(index), self.size(index), self._channels, reduced)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of a photograph."""
+        images, row = self._place(index)
+        assert images.sizes is not None
+        height, width = images.sizes[row].tolist()
+        return height, width
+
+    def sizes(self, indices: Iterable[int]) -> NDArray[np.int32] | None:
+        """Height and width of some photographs, `[n, 2]`; None of images of one size."""
+        return None if self.crop is None else np.array([self.size(int(index)) for index in indices], np.int32)
 
     def close(self) -> None:
         """Closes the files."""
         self._handles.close()
 
     def _read(self, index: int) -> bytes:
+        images, row = self._place(index)
+        return images.read(row)
+
+    def _place(self, index: int) -> tuple[EncodedImages, int]:
         assert 0 <= index < len(self)
         place = bisect_right(self._begins, index) - 1
-        return self._opened(place).read(index - self._begins[place])
+        return self._opened(place), index - self._begins[place]
 
 
-def open_encoded(path: Path, split: str) -> Encoded:
+def open_encoded(path: Path, split: str, crop: CentreCrop | None = None) -> Encoded:
     """The encoded images of a split, to be read in any order, checked, and decoded later.
 
-    A ValueError if a file is malformed, there is no such split, or its images are kept as pixels.
+    A ValueError if a file is malformed, there is no such split, or its images are kept as pixels. `crop`: the test
+    transform of photographs, in place of the file's own.
     """
     held = find(path)
     _rows(held.info, split, 0, None)
     if not held.info.splits[split].encoded:
         raise ValueError(f"expected encoded images in split {split} of {path}, found pixels")
-    return Encoded(held, split)
+    return Encoded(held, split, crop)
 
 
 def verify(path: Path) -> DatasetInfo:
@@ -139,7 +190,7 @@ def read_labels(path: Path, split: str) -> NDArray[Any] | None:
 
 
 def compression_of(path: Path) -> str:
-    """How the pixels of a dataset are compressed, one of `COMPRESSIONS`; "none" for JPEG files too."""
+    """How the pixels of a dataset are compressed, one of `COMPRESSIONS`; of images kept as files, their masks."""
     return file_compression(find(path).info.files[0])
 
 

@@ -1,13 +1,14 @@
 """Names, shapes and settings of the dataset file, shared by reader and writer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from generators.certificates import Certificate
 from probekit.checked import Meta
 from probekit.files import name_of
+from probekit.h5.photographs import CentreCrop
 
 if TYPE_CHECKING:
     from probekit.h5.contents import Contents
@@ -30,7 +31,8 @@ class SplitInfo:
     """What a split holds.
 
     `multilabel`: whether an image may have several classes: labels are then uint8 `[N, K]`; `encoded`: whether the
-    images are kept as JPEG files, not as pixels.
+    images are kept as files, not as pixels; `crop`: of photographs of differing sizes, the test transform that makes
+    them images of `height` and `width`.
     """
 
     name: str
@@ -43,11 +45,16 @@ class SplitInfo:
     factors: tuple[str, ...]
     multilabel: bool = False
     encoded: bool = False
+    crop: CentreCrop | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one image: (H, W), or (H, W, 3) in colour."""
         return (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
+
+    def seen_by(self, crop: CentreCrop) -> "SplitInfo":
+        """The same photographs through another test transform; their masks are those of the file's own."""
+        return replace(self, height=crop.side, width=crop.side, crop=crop, masked=False)
 
 
 @dataclass(frozen=True)

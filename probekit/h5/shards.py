@@ -196,8 +196,11 @@ def _missing(path: Path, info: DatasetInfo, missing: Sequence[int]) -> str:
     assert info.shard is not None
     count = info.shard.count
     names = ", ".join(f"{index}/{count}" for index in missing[:SHOWN]) + ", ..." * (len(missing) > SHOWN)
+    folder = info.path.parent
     how = f"import {info.parameters.get('source', 'them')} again with --shard {missing[0]}/{count}"
-    if info.generator in GENERATORS and info.path.name == info.shard.file:
+    if not path.is_dir() and (folder / replace(info.shard, index=missing[0]).file).exists():
+        how = f"type --data {quote(str(folder))}, which has them"
+    elif info.generator in GENERATORS and info.path.name == info.shard.file:
         how = f"type: {remake(info, missing[0])}"
     verb = "is" if len(missing) == 1 else f"are {len(missing):,}:"
     return f"expected all {count} shards at {path}, missing {verb} {names}; {how}"

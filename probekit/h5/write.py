@@ -7,7 +7,7 @@ leaves no half file; a stale temporary is replaced by the next run. No timestamp
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
-from probekit.h5.checksums import CERTIFICATE, SHARD, open_array, write_seal, zlib
-from probekit.h5.contents import Contents, arrays_of, as_text, content_hash, digest_of, shifted, sums_of
+from probekit.h5.blocks import GZIP_LEVEL, Block, EncodedBlock, stored
+from probekit.h5.checksums import CERTIFICATE, SHARD, open_array, write_seal
+from probekit.h5.contents import Contents, arrays_of, as_text, content_hash, digest_of, shifted
 from probekit.h5.encoded import EncodedSink
-from probekit.h5.file import Split
 from probekit.h5.schema import (
     CHUNK_BYTES,
     COLUMN_ROWS,
@@ -35,86 +35,6 @@ from probekit.h5.schema import (
 )
 from probekit.h5.target import Target, check_target
 
-# What zlib-ng gets. Run-length matching (Z_RLE) makes ordinary deflate streams that any gzip filter reads, and the very
-# bytes that zlib makes, whatever the processor has: no hash table takes part. One core, 128 px, us and bytes an image,
-# in brackets zlib and isal's level 1: rect-tri 6, 335 (24, 335; 6, 576); its masks 10, 518 (28, 518; 6, 660); noisy
-# 129, 9831 (194, 9831; 55, 10205); blurred 37, 3075 (59, 3075; 12, 1684); photos 340, 41224 (548, 41224; 144, 36455).
-GZIP_LEVEL = 1
-GZIP_MEMORY = 7
-
-
-@dataclass(frozen=True)
-class Block:
-    """Consecutive rows, ready for the file.
-
-    `shape`: the shape of the images: (rows, H, W) or (rows, H, W, 3); `chunks`: under "images", and "masks" if there
-    are any: each chunk's bytes as stored; `digest`: of the rows (`probekit.h5.contents`); `columns`: under "labels" and
-    "factors/<name>": one array `[rows]` each.
-    """
-
-    shape: tuple[int, ...]
-    chunks: dict[str, Sequence[bytes | memoryview]]
-    digest: int
-    columns: dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class EncodedBlock:
-    """Consecutive rows whose images are JPEG files.
-
-    `image_shape`: the shape of each image once decoded: (H, W) or (H, W, 3); `files`: one JPEG file an image, as
-    `encode` makes them; `columns`: as of a `Block`.
-    """
-
-    image_shape: tuple[int, ...]
-    files: list[bytes]
-    columns: dict[str, NDArray[Any]]
-
-
-def pack(rows: Split, compression: str) -> Block:
-    """Compresses and digests rows; pure, and mostly outside the interpreter lock.
-
-    `rows`: a multiple of `chunk_rows(...)` images, or fewer at the end of a split; not to be changed afterwards;
-    `compression`: one of `COMPRESSIONS`; lzf itself happens in `DatasetWriter.append`.
-    """
-    height, width, channels = (*rows.images.shape[1:], 1)[:3]
-    step = chunk_rows(height, width, channels)
-    arrays = {"images": rows.images} | ({} if rows.masks is None else {"masks": rows.masks})
-    chunks: dict[str, Sequence[bytes | memoryview]] = {}
-    for name, array in arrays.items():
-        assert array.dtype == np.uint8
-        parts = [np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, len(array), step)]
-        chunks[name] = [_store(part, step, compression) for part in parts]
-    columns = as_columns(rows.labels, rows.factors)
-    digest = digest_of(
-        sums_of(np.ascontiguousarray(rows.images)),
-        None if rows.masks is None else np.ascontiguousarray(rows.masks),
-        columns,
-    )
-    return Block(rows.images.shape, chunks, digest, columns)
-
-
-def as_columns(labels: NDArray[Any] | None, factors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Labels, int64 `[N]` or uint8 `[N, K]`, and factors, as a block's columns."""
-    columns: dict[str, NDArray[Any]] = {}
-    if labels is not None:
-        columns["labels"] = np.ascontiguousarray(labels, "<i8" if labels.ndim == 1 else "u1")
-    for name, values in factors.items():
-        columns[f"factors/{name}"] = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<")))
-    return columns
-
-
-def _store(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memoryview:
-    """A chunk's bytes as stored, not copied where that can be; the last one of a split is filled up with zeros."""
-    missing = bytes((step - len(part)) * part[0].size)
-    if compression != "gzip":
-        return part.tobytes() + missing if missing else part.data.cast("B")
-    deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, GZIP_MEMORY, zlib.Z_RLE)
-    stored: bytes = deflate.compress(part.data)
-    if missing:  # a call more gives the interpreter away once more, and the renderer takes it
-        stored += deflate.compress(missing)
-    return stored + deflate.flush()
-
 
 @dataclass
 class _Open:
@@ -122,6 +42,7 @@ class _Open:
     n: int  # announced
     done: int = 0
     encoded: EncodedSink | None = None
+    masks: NDArray[np.uint8] | None = None  # those beside files that do not fill a chunk yet
     digest: int = 0  # of the rows so far
     waiting: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # columns not yet in the file
     rows_waiting: int = 0
@@ -218,12 +139,27 @@ class DatasetWriter:
 
     def _append_files(self, split: _Open, block: EncodedBlock) -> None:
         if split.encoded is None:
-            split.encoded = EncodedSink(split.group, block.image_shape)
-        assert split.encoded.shape == block.image_shape
-        split.encoded.append(block.files)
+            split.encoded = EncodedSink(split.group, block.image_shape, block.crop)
+        assert (split.encoded.shape, split.encoded.crop) == (block.image_shape, block.crop)
+        split.encoded.append(block.files, block.sizes)
         sums = split.encoded.sums[split.done :]
-        split.digest = shifted(split.digest, len(sums), digest_of(sums, None, block.columns))
+        split.digest = shifted(split.digest, len(sums), digest_of(sums, block.masks, block.columns))
+        if block.masks is not None:
+            self._append_masks(split, block)
         self._note(split, block.columns, len(sums))
+
+    def _append_masks(self, split: _Open, block: EncodedBlock) -> None:
+        """Writes whole chunks of the masks beside files, and keeps the rest."""
+        assert block.masks is not None
+        if split.masks is None:
+            self._create_rows(split, "masks", block.image_shape[:2], block.image_shape)
+        waiting = block.masks if split.masks is None else np.concatenate([split.masks, block.masks])
+        data = open_array(split.group, "masks")
+        step, begin = data.chunks[0], split.done - (0 if split.masks is None else len(split.masks))
+        whole = len(waiting) // step * step
+        for start in range(0, whole, step):
+            self._write_chunk(data, begin + start, stored(waiting[start : start + step], step, self.compression))
+        split.masks = waiting[whole:]
 
     def _note(self, split: _Open, columns: dict[str, NDArray[Any]], rows: int) -> None:
         """Counts rows, whose columns are written when they fill a chunk."""
@@ -234,23 +170,26 @@ class DatasetWriter:
             self._write_columns(split, split.rows_waiting // COLUMN_ROWS * COLUMN_ROWS)
 
     def _create_images(self, split: _Open, block: Block) -> None:
-        height, width, channels = (*block.shape[1:], 1)[:3]
+        for name in block.chunks:
+            self._create_rows(split, name, block.shape[1:] if name == "images" else block.shape[1:3], block.shape[1:])
+
+    def _create_rows(self, split: _Open, name: str, shape: tuple[int, ...], image: tuple[int, ...]) -> None:
+        """Makes the dataset of images or masks of a shape, as many in a chunk as of images of theirs."""
+        height, width, channels = (*image, 1)[:3]
         step = chunk_rows(height, width, channels)
         filters: dict[str, dict[str, Any]] = {
             "gzip": {"compression": "gzip", "compression_opts": GZIP_LEVEL},
             "lzf": {"compression": "lzf"},
         }
-        for name in block.chunks:
-            shape = block.shape[1:] if name == "images" else (height, width)
-            split.group.create_dataset(
-                name,
-                shape=(max(split.n, step), *shape),  # cut at the end; h5py wants no chunk larger than the data
-                maxshape=(None, *shape),
-                dtype="u1",
-                chunks=(step, *shape),
-                track_times=False,
-                **filters.get(self.compression, {}),
-            )
+        split.group.create_dataset(
+            name,
+            shape=(max(split.n, step), *shape),  # cut at the end; h5py wants no chunk larger than the data
+            maxshape=(None, *shape),
+            dtype="u1",
+            chunks=(step, *shape),
+            track_times=False,
+            **filters.get(self.compression, {}),
+        )
 
     def _write_chunk(self, data: h5py.Dataset, begin: int, chunk: bytes | memoryview) -> None:
         if self.compression == "lzf":  # only HDF5 itself has this filter
@@ -289,6 +228,10 @@ class DatasetWriter:
                 self._write_columns(written, written.rows_waiting)
             if written.encoded is not None:
                 written.encoded.finish()
+            if written.masks is not None and len(written.masks):
+                data = open_array(written.group, "masks")
+                rest = stored(written.masks, data.chunks[0], self.compression)
+                self._write_chunk(data, written.done - len(written.masks), rest)
             arrays = arrays_of(written.group)
             for data in (open_array(written.group, name) for name in arrays if name != "encoded"):
                 if data.shape[0] != written.done:

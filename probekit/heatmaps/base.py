@@ -4,7 +4,7 @@ Shapes: B batch, C channels, H W image, h w map, D embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,15 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probekit.branches.lcr import LCR
+from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, Features
 from probekit.models.extract import eval_mode
 from probekit.models.inputs import Input
 from probekit.models.self_attention import Attended
 from probekit.probes.linear import LinearProbe, Space
-from probekit.registry import BY_HEAD, MAPS, get, map_named
+from probekit.registry import MAPS, PARTS, get, map_named
 from probekit.views.recipes import RECIPES, Recipe
 
 Projection = Callable[[Tensor], Tensor]
+ABSENT = -1  # in place of a class: the probe says that there is none of it
 BATCH = 32  # images encoded at a time: bounds the memory of input gradients; on a CPU the fastest, measured
 
 
@@ -60,6 +63,8 @@ class Batch:
 class Context:
     """What maps may need beside a batch; it belongs to one encoder."""
 
+    method: Method | None = None  # the whole method, in eval mode; None where its heads do not fit the embedding
+    companions: Tensor | None = None  # uint8 `[M, C, H, W]`, images that make a batch with the one that is looked at
     project: Projection | None = None  # the head that the contrastive loss compares, `[B, D] -> [B, P]`
     negatives: Tensor | None = None  # `[M, P]`, projections of other images; None for maps that take none
     temperature: float = 0.5  # ConRec paper, section 2.4
@@ -68,7 +73,7 @@ class Context:
     draws: int = 8  # views of each image, even; ours: halves the sd that 2 leave
     window: int = 16  # px that occlusion hides; ours: about a corner of the paper's shapes at 128 px
     stride: int = 8  # px, of occlusion
-    head: int | None = None  # of self-attention; None is the mean over heads
+    part: int | None = None  # head of self-attention, filter of gfb; None is all in one
     seed: int = 0  # decides the views
 
 
@@ -81,7 +86,7 @@ class AttributionMap(ABC):
     both_signs: ClassVar[bool] = False  # its negative is a row of its own: neither sign is the agreed one
     targeted: ClassVar[bool] = False  # whether the map explains the batch's target, where there is one
     needs: ClassVar[frozenset[str]] = frozenset()  # "map", "target", "gradient", "weights" (of pooling), "negatives",
-    # "self-attention", "throughout" (all blocks alike)
+    # "loss" (of embeddings), "filters" (of lcr), "self-attention", "throughout" (all blocks alike)
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -134,6 +139,7 @@ class Classifier:
 
     weight: Tensor  # `[K, D]`
     bias: Tensor  # `[K]`
+    each: bool = False  # whether each class is asked about by itself, as where an image has several
 
     @classmethod
     def of(cls, space: Space, probe: LinearProbe, *, classes: int, device: torch.device) -> "Classifier":
@@ -151,13 +157,36 @@ class Classifier:
             torch.from_numpy(bias).float().to(device),
         )
 
+    @classmethod
+    def of_each(cls, space: Space, probes: Sequence[LinearProbe | None], device: torch.device) -> "Classifier":
+        """From a fitted probe for each class; one without, of which train has no two kinds, gets the logit -inf."""
+        weight = torch.zeros(len(probes), space.x.shape[1])
+        bias = torch.full((len(probes),), -torch.inf)
+        for k, probe in enumerate(probes):
+            if probe is not None:
+                weights, biases = map(torch.from_numpy, space.unfold(probe))
+                weight[k], bias[k] = weights[1] - weights[0], biases[1] - biases[0]
+        return cls(weight.to(device), bias.to(device), each=True)
+
+    def predicted(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """The most probable class of embeddings `[B, D]`; where each is asked about by itself the label, or `ABSENT`.
+
+        `labels`: int64 `[B]`, what each is asked about. Returns int64 `[B]`.
+        """
+        logits = self.logits(pooled)
+        if not self.each:
+            return logits.argmax(dim=1)
+        return torch.where(logits.gather(1, labels[:, None])[:, 0] > 0, labels, ABSENT)
+
     def logits(self, pooled: Tensor) -> Tensor:
         """`[B, K]` from embeddings `[B, D]`."""
         return pooled.float() @ self.weight.T + self.bias
 
     def probability(self, pooled: Tensor, labels: Tensor) -> Tensor:
-        """Softmax probability of each image's class, `[B]`."""
-        return self.logits(pooled).softmax(dim=1).gather(1, labels[:, None])[:, 0]
+        """Probability of each image's class, `[B]`: the softmax over all, or of each class by itself the sigmoid."""
+        logits = self.logits(pooled)
+        found = logits.sigmoid() if self.each else logits.softmax(dim=1)
+        return found.gather(1, labels[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -235,9 +264,9 @@ def map_rows(names: list[str], subject: Subject, questions: Questions, *, encode
 
 
 def make_map(name: str, context: Context) -> AttributionMap:
-    """The map of that name, which may end with a head's number; a ValueError if there is none."""
-    plain, head = map_named(name)
-    found: AttributionMap = get(MAPS, "map", plain)(replace(context, head=int(head) if head else None))
+    """The map of that name, which may end with the number of a part; a ValueError if there is none."""
+    plain, part = map_named(name)
+    found: AttributionMap = get(MAPS, "map", plain)(replace(context, part=int(part) if part else None))
     return found
 
 
@@ -246,7 +275,7 @@ def unmet(name: str, subject: Subject, has_weights: bool, attention: Attended | 
 
     `has_weights`: whether the encoder pools with weights. `attention`: what it has of self-attention.
     """
-    plain, head = map_named(name)
+    plain, part = map_named(name)
     needs = get(MAPS, "map", plain).needs
     if "target" in needs and subject.classifier is None:
         return "needs labels of at least two classes, for a linear probe"
@@ -258,10 +287,39 @@ def unmet(name: str, subject: Subject, has_weights: bool, attention: Attended | 
         return "this encoder pools without weights, so there are none to show"
     if "negatives" in needs and subject.context.negatives is None:
         return "needs other images to contrast with"
+    if "loss" in needs and (why := _why_no_loss(subject.context.method)):
+        return why
+    if "filters" in needs and filters_of(subject.context.method) is None:
+        return "needs a run with the branch lcr, whose filters it shows"
     if "self-attention" in needs and attention is None:
         return "this network has no self-attention over the cells of its feature map"
     if "throughout" in needs and attention is not None and not attention.throughout:
         return "not all blocks of this network attend over the cells of its feature map"
-    if head and attention is not None and int(head) >= attention.heads:
-        return f"its last block has {attention.heads} heads, {BY_HEAD}:0 to {BY_HEAD}:{attention.heads - 1}"
+    if part and int(part) >= (most := parts_of(plain, subject, attention)):
+        return f"it has {most} {PARTS[plain]}{'s' * (most > 1)}, {plain}:0 to {plain}:{most - 1}"
+    return None
+
+
+def parts_of(plain: str, subject: Subject, attention: Attended | None) -> int:
+    """How many parts a map of `PARTS` has here; 0 where it cannot be taken."""
+    if PARTS[plain] == "head":
+        return 0 if attention is None else attention.heads
+    branch = filters_of(subject.context.method)
+    return 0 if branch is None else branch.filters.out_channels
+
+
+def filters_of(method: Method | None) -> LCR | None:
+    """The branch of a method that fits filters to maps, or None."""
+    kept = [] if method is None else method.kept_branches
+    return next((branch for branch in kept if isinstance(branch, LCR)), None)
+
+
+def _why_no_loss(method: Method | None) -> str | None:
+    """Why a method has no loss to take of an image, in words, or None."""
+    if method is None:
+        return "needs the whole method of a run, of which only the encoder is here, or whose heads do not fit"
+    if method.needs_labels:
+        return "its method was trained on labels, whose logit gradcam explains"
+    if not {"two_views", "embedding_loss"} <= method.provides:
+        return "the loss of its method does not rest on the embedding"
     return None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 
 from probekit.data.truth import Truth
 from probekit.h5.schema import EVIDENCE
-from probekit.heatmaps.base import Row
+from probekit.heatmaps.base import ABSENT, Row
+from probekit.heatmaps.measurement import FILTERS, several_filters
 from probekit.heatmaps.score import SCORES, score_map, upsample
+from probekit.heatmaps.tables import OF_LABELS
 from probekit.output.mosaic import Mosaic, judge
 from probekit.output.pictures import encoder_name
 from probekit.output.style import LETTERS, LIGHT, OUTLINES, PLAIN
 from probekit.results import data_name
 
+Pixels = NDArray[np.uint8]
 COLUMNS = 8  # images
 MOST_OF_A_CLASS = 3
 NAMES, BAR = 1.15, 0.75  # inches for the names of rows; of a cell for the scale
@@ -30,6 +34,7 @@ DIM, GROUND = 0.6, 0.2  # an image below a map has this contrast, from this grey
 ALIKE = 1e-4  # of the largest value: maps that differ by less are one
 TITLE = "Orange is above zero, blue below, on one scale a row, at its end."
 JUDGED = "Framed in blue, ✓: the probe is right; in orange, ✗: what it says instead."
+OF_LABEL = "White lines: what the label above is held against; under each map its AUROC against that."
 OUTLINED = "White lines: the evidence of the map's factor; under each map its AUROC against it."
 
 
@@ -50,16 +55,48 @@ def draw_gallery(
     Of each class one that the probe gets right and one that it gets wrong, where there are such. Maps that are equal
     but for their unit are drawn once. `predicted`: class numbers `[N]`, None without a probe.
     """
-    rows = [row for row in rows if not row.name.startswith("-")]  # colours show both signs
-    maps = list(_merged(rows))
+    maps = list(_merged(_once(rows)))
     shown = choose(truth, predicted)
-    evidence = {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
+    told = [TITLE, *[JUDGED] * (predicted is not None)]
+    title = f"Where {encoder_name(result)} looks on {data_name(result)}\n{' '.join(told)}"
+    return _drawn(title, truth, shown, [(" = ".join(names), row) for names, row in maps])
+
+
+def draw_together(
+    results: Sequence[Mapping[str, Any]], truth: Truth, rows: Sequence[Sequence[Row]], *, letters: int = 16
+) -> Figure:
+    """Images and over each the maps of several encoders: those of one name under one another, a row for each encoder.
+
+    Arguments as of `draw_gallery`, for each encoder. `letters`: of a line of an encoder's name.
+    """
+    names = [fill(encoder_name(result), letters) for result in results]
+    every = [(name, row) for name, own in zip(names, rows, strict=True) for row in _once(own)]
+    kinds = list(dict.fromkeys((row.name, row.target) for _, row in every))
+    every.sort(key=lambda pair: kinds.index((pair[1].name, pair[1].target)))
+    title = f"Where encoders look on {data_name(results[0])}: {', '.join(dict.fromkeys(name for name, _ in kinds))}"
+    named = [(f"{name}\n{row.name}" if len(kinds) > 1 else name, row) for name, row in every]
+    return _drawn(f"{title}\n{TITLE}", truth, choose(truth, None), named)
+
+
+def evidence_of(truth: Truth) -> dict[str, NDArray[np.bool_]]:
+    """The masks of evidence, or where there is none all masks, `[N, H, W]` by name."""
+    return {name: mask for name, mask in truth.masks.items() if name.startswith(EVIDENCE)} or truth.masks
+
+
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """Without negatives of maps, as colours show both signs, and without filters that have a picture of their own."""
+    apart = FILTERS if several_filters([row.name for row in rows]) else "-"
+    return [row for row in rows if not row.name.startswith(("-", apart))]
+
+
+def _drawn(title: str, truth: Truth, shown: Sequence[Sample], rows: Sequence[tuple[str, Row]]) -> Figure:
+    """Images, their evidence, and a line for each map, under its name."""
+    evidence = evidence_of(truth)
     colours = dict(zip(evidence, OUTLINES.values(), strict=False))
     lines = 1 + bool(evidence)
-    told = [TITLE, *[JUDGED] * (predicted is not None), *[OUTLINED] * bool(evidence)]
-    title = f"Where {encoder_name(result)} looks on {data_name(result)}\n{' '.join(told)}"
+    title += f" {OF_LABEL if set(evidence) <= set(OF_LABELS) else OUTLINED}" * bool(evidence)
     keys = {colour: name.replace(EVIDENCE, "evidence of ") for name, colour in colours.items()}
-    mosaic = Mosaic(lines + len(maps), len(shown) + BAR, title=title, keys=keys, heads=1, left=NAMES, below=1.1)
+    mosaic = Mosaic(lines + len(rows), len(shown) + BAR, title=title, keys=keys, heads=1, left=NAMES, below=1.1)
     mosaic.name(0, "image")
     for column, sample in enumerate(shown):
         mosaic.image(0, column, truth.split.images[sample.place])
@@ -72,9 +109,9 @@ def draw_gallery(
     if evidence:
         mosaic.name(1, "evidence")
         mosaic.scale_bar(1, 0, (truth.split.images.shape[1], truth.split.images.shape[2]))
-    for line, (names, row) in enumerate(maps, lines):
-        asked = {name: mask for name, mask in evidence.items() if row.target in ("", name.removeprefix(EVIDENCE))}
-        _draw_row(mosaic, line, names, row, [sample.place for sample in shown], truth, list(asked.values()))
+    for line, (name, row) in enumerate(rows, lines):
+        asked = {mask: found for mask, found in evidence.items() if row.target in ("", mask.removeprefix(EVIDENCE))}
+        _draw_row(mosaic, line, name, row, [sample.place for sample in shown], truth, list(asked.values()))
     return mosaic.figure
 
 
@@ -93,7 +130,8 @@ def choose(truth: Truth, predicted: NDArray[np.int64] | None) -> list[Sample]:
             first = [places[right][:1], places[~right][:1]]
             places = np.concatenate([*first, np.setdiff1d(places, np.concatenate(first))])
         for i in places[:most].tolist():
-            found.append(Sample(i, classes[k], None if predicted is None else classes[predicted[i]]))
+            said = None if predicted is None else "absent" if predicted[i] == ABSENT else classes[predicted[i]]
+            found.append(Sample(i, classes[k], said))
     return found
 
 
@@ -151,7 +189,7 @@ def short(name: str, most: int) -> str:
 def _draw_row(
     mosaic: Mosaic,
     line: int,
-    names: Sequence[str],
+    name: str,
     row: Row,
     places: Sequence[int],
     truth: Truth,
@@ -160,22 +198,34 @@ def _draw_row(
     """One map over all images, on one scale."""
     grid, size = row.maps.shape[1:], (truth.split.images.shape[1], truth.split.images.shape[2])
     told = "one a pixel" if grid == size else f"{grid[0]} x {grid[1]} cells"
-    mosaic.name(line, "\n".join(filter(None, (" = ".join(names), row.target, told))))
-    values = np.abs(row.maps[places])
-    most = float(np.quantile(values, COVERED)) or float(values.max()) or 1.0
+    mosaic.name(line, "\n".join(filter(None, (name, row.target, told))))
+    most = end_of_scale(row.maps[places])
     for column, place in enumerate(places):
-        mosaic.show(line, column, _dimmed(truth.split.images[place]), size, interpolation="nearest")
-        mosaic.show(line, column, coloured(row.maps[place] / most), size, interpolation="nearest")
-        mosaic.frame(line, column, size)
+        draw_map(mosaic, line, column, truth.split.images[place], row.maps[place] / most, size)
         there = np.any([mask[place] for mask in masks], axis=0) if masks else np.zeros(size, bool)
         if there.any():
             mosaic.outline(line, column, there, PLAIN)
             score = score_map(upsample(row.maps[[place]], size)[0], [there])[0, SCORES.index("auroc")]
             mosaic.caption(line, column + 0.5, "-" if np.isnan(score) else f"{score:.2f}")
-    _scale(mosaic, line, len(places), most, signed=row.signed)
+    draw_scale(mosaic, line, len(places), most, signed=row.signed)
 
 
-def _scale(mosaic: Mosaic, line: int, column: int, most: float, *, signed: bool) -> None:
+def end_of_scale(maps: NDArray[np.float32]) -> float:
+    """The value that has the strongest colour, of maps on one scale."""
+    values = np.abs(maps)
+    return float(np.quantile(values, COVERED)) or float(values.max()) or 1.0
+
+
+def draw_map(
+    mosaic: Mosaic, line: int, column: int, image: Pixels, values: NDArray[np.floating[Any]], size: tuple[int, int]
+) -> None:
+    """A map `[h, w]`, as `coloured` takes it, over its dimmed image of (height, width)."""
+    mosaic.show(line, column, dimmed(image), size, interpolation="nearest")
+    mosaic.show(line, column, coloured(values), size, interpolation="nearest")
+    mosaic.frame(line, column, size)
+
+
+def draw_scale(mosaic: Mosaic, line: int, column: int, most: float, *, signed: bool) -> None:
     """A bar of the colours that a row's values have, with the values at its ends."""
     _, _, bottom, top = mosaic.extent(line, column, (1, 1))
     low = -1.0 if signed else 0.0
@@ -198,7 +248,7 @@ def coloured(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.concatenate([colour, alpha[..., None]], axis=-1)
 
 
-def _dimmed(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+def dimmed(image: Pixels) -> NDArray[np.float64]:
     """An image in grey, RGB `[h, w, 3]` in [0, 1], neither black nor white."""
     grey = image.mean(axis=2) if image.ndim == 3 else image
     return np.repeat((GROUND + DIM * grey / 255)[..., None], 3, axis=2)

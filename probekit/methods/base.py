@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 from torch import Tensor, nn
 
@@ -150,6 +151,17 @@ class Method(nn.Module, ABC):
     def rates(self) -> Sequence[Rate]:
         """Parameters with a learning rate of their own; none by default."""
         return ()
+
+    def around(self, encoder: nn.Module) -> Self:
+        """The same heads and memories around another encoder, for the loss that rests on its embeddings.
+
+        Those that belong to the encoder that is kept. All is shared but the encoder, so that steps which no
+        `after_step` follows change nothing.
+        """
+        same = copy(self)
+        kept = {branch.name: branch for branch in self.kept_branches}
+        same._modules = {**self._modules, "encoder": encoder, "branches": nn.ModuleDict(kept)}
+        return same
 
     @property
     def kept(self) -> str:

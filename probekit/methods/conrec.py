@@ -16,7 +16,7 @@ separates them.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,6 +98,12 @@ class ConRec(Method):
         return Step(
             losses[0] if len(losses) == 1 else losses[0] + losses[1], features, logs, contrastive, projections=compared
         )
+
+    def around(self, encoder: nn.Module) -> Self:
+        """Without the decoder, which does not see embeddings."""
+        same = super().around(encoder)
+        same._modules["decoder"] = None
+        return same
 
     @property
     def projection(self) -> nn.Module | None:

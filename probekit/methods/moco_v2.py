@@ -16,7 +16,7 @@ from probekit.methods.losses import info_nce
 from probekit.methods.momentum import FeatureQueue, Keep, MomentumMethod
 from probekit.models.encoder import Encoder
 from probekit.models.heads import MLP
-from probekit.ranks import averaged, gathered, rank, size, synced
+from probekit.ranks import averaged, fewer, gathered, rank, size, synced
 from probekit.views.recipes import Views
 
 
@@ -100,7 +100,8 @@ class MoCoV2(MomentumMethod):
         if groups % size():
             raise ValueError(
                 f"expected groups of keys that {size()} processes can share, found {groups} of about "
-                f"{batch_size / groups:.3g} images; type: --set method.group={max(2, batch_size // size())}"
+                f"{batch_size / groups:.3g} images; type: --set method.group={max(2, batch_size // size())}, or "
+                f"to go on with a run --gpus {fewer(groups)}"
             )
         synced(self, but=[self.target])
         # A rank's groups are every so-manieth of all: its running statistics forget as much between two of its own, and

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,13 @@ class MomentumMethod(Method):
         torch._foreach_mul_(copies, tau)
         torch._foreach_add_(copies, list(torch._foreach_mul(online, 1 - tau)))
         self.clock.tick()
+
+    def around(self, encoder: nn.Module) -> Self:
+        """Where the target is kept its heads go with the encoder; what is predicted is the target's, as ever."""
+        same = super().around(encoder)
+        if self.keep == "target":
+            same._modules |= {name: self.target[name] for name in self.followed if name != "encoder"}
+        return same
 
     @property
     def _copied_branches(self) -> nn.ModuleDict:

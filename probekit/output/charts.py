@@ -101,15 +101,17 @@ def draw_confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> F
 
 
 def draw_losses(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> Figure:
-    """One panel a loss, each with a scale of its own, over epochs."""
+    """One panel a loss, two in a row, each with a scale of its own, over epochs."""
+    across = min(2, len(names))
+    down = -(-len(names) // across)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 1.0 * len(names) + 0.3), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 0.85 * down + 0.3), layout="constrained")
         for i, name in enumerate(names):
-            axes = figure.add_subplot(len(names), 1, i + 1)
+            axes = figure.add_subplot(down, across, i + 1)
             pairs = [(line["epoch"], line[name]) for line in lines if name in line]
             axes.plot(*zip(*pairs, strict=True), color=SERIES[i % len(SERIES)], marker="." if len(pairs) < 3 else None)
-            axes.set_title(_short(name))
-            if i + 1 == len(names):
+            axes.set_title(_short(name, 28))
+            if i + across >= len(names):
                 axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return figure

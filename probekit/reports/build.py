@@ -31,12 +31,11 @@ def build(report: Mapping[str, Any]) -> doc.Document:
 
 def _chapter(run: Mapping[str, Any], key: str) -> doc.Chapter:
     prefix = f"run-{key}"
-    about, *last = (section(run, prefix) for section in (about_section, curves_section, pictures_section))
+    trained = [] if run["state"] == IMPORTED else [curves_section(run, prefix), pictures_section(run, prefix)]
     measured = measured_sections(run, prefix)
     leading = [f"{prefix}-{each.name}" for each in measurements() if each.leads]
     measured.sort(key=lambda section: section.key not in leading)
-    leads = sum(section.key in leading for section in measured)
-    sections = [*measured[:leads], *measured[leads:], *last, about]  # what was found before what was set
+    sections = [*measured, *trained, about_section(run, prefix)]  # what was found before what was set
     return doc.Chapter(key, run["name"], lead(run), sections, headline(run))
 
 
@@ -103,22 +102,28 @@ def _section(run: Run, reader: Measurement, result: Result, key: str, number: in
 
 
 def _shown(run: Run, reader: Measurement, result: Result, key: str) -> list[doc.Block]:
-    """Its charts and tables, pictures of images first; after the first table the others are folded."""
+    """Its charts and tables, pictures of images first; after the first table the others are folded, and come last.
+
+    All tables are folded where a picture shows what they hold: the exam's, and a heatmap's.
+    """
     shown: list[doc.Table | doc.Chart] = [*reader.tables(result), *reader.charts(result)]
     shown.sort(key=lambda block: not (isinstance(block, doc.Chart) and block.photographs))
     if reader.leads:
         shown.sort(key=lambda block: isinstance(block, doc.Table))
-    first = next((block for block in shown if isinstance(block, doc.Table)), None)
+    paths = {block.key: picture_of(run, Path(result["file"]).stem, block.key) for block in shown}
+    charts = [block for block in shown if isinstance(block, doc.Chart)]
+    drawn = any(paths[chart.key].is_file() if chart.photographs else reader.leads for chart in charts)
+    first = None if drawn else next((block for block in shown if isinstance(block, doc.Table)), None)
     blocks: list[doc.Block] = []
     for block in shown:
-        path = picture_of(run, Path(result["file"]).stem, block.key)
+        path = paths[block.key]
         if isinstance(block, doc.Table):
             blocks.append(replace(block, key=f"{key}-{block.key}", folded=block.folded or block is not first))
         elif not block.photographs:
             blocks.append(replace(block, key=f"{key}-{block.key}"))
         elif path.is_file():  # drawn when it was measured
             blocks.append(doc.Picture(f"{key}-{block.key}", block.title, block.how, path))
-    return blocks
+    return sorted(blocks, key=lambda block: isinstance(block, doc.Table) and block.folded)
 
 
 def about_section(run: Mapping[str, Any], key: str) -> doc.Section:
@@ -148,10 +153,17 @@ def about_section(run: Mapping[str, Any], key: str) -> doc.Section:
         how = f"Read from {run['dataset']['path']}, whose content hash is the one that the run was trained on."
         blocks += [
             doc.table(
-                f"{key}-splits", "Images", how, SPLITS, [{"name": name, **split} for name, split in splits.items()]
+                f"{key}-splits",
+                "Images",
+                how,
+                SPLITS,
+                [{"name": name, **split} for name, split in splits.items()],
+                folded=True,
             ),
             _facts(f"{key}-data", "Dataset", how, described),
         ]
+    if run["state"] == IMPORTED:
+        blocks.append(doc.Note("An imported encoder: it was not trained here, and has neither views nor a decoder."))
     blocks += [doc.Note(line) for line in run["left_out"]]
     return doc.Section(f"{key}-about", "What was run", blocks)
 
@@ -180,9 +192,7 @@ def curves_section(run: Mapping[str, Any], key: str) -> doc.Section:
     scored = [line for line in lines if "val" in line or "test" in line]
     if scored:
         blocks += _monitored(scored, key, source, run["config"]["train"])
-    if not blocks and run["state"] == IMPORTED:
-        blocks.append(doc.Note("An imported encoder: it was not trained here."))
-    elif not blocks:
+    if not blocks:
         resume = doc.command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", *run["argument"])
         blocks.append(doc.Note("No finished epoch yet. Go on with it by typing:", resume))
     return doc.Section(f"{key}-curves", "Learning curves", blocks)
@@ -201,9 +211,7 @@ def pictures_section(run: Mapping[str, Any], key: str) -> doc.Section:
         )
         for i, picture in enumerate(run["pictures"])
     ]
-    if not blocks and run["state"] == IMPORTED:
-        blocks = [doc.Note("An imported encoder: it has neither views nor a decoder.")]
-    elif not blocks:
+    if not blocks:
         blocks = [doc.Note("No picture of views and reconstructions yet. Draw it by typing:", again)]
     return doc.Section(f"{key}-reconstructions", "Reconstructions", blocks)
 

@@ -17,6 +17,7 @@ from probekit.files import parse_toml, read_text
 from probekit.registry import METHODS, branch_named, nearest
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Dataset, Name, Seed
+from probekit.sweep.figures import Figure
 from probekit.sweep.measures import FIRST, SCORES, Measure, check_distinct, read_measure, split_pooled, without_pool
 
 Seeds = Annotated[tuple[Seed, ...], Meta(min_length=1)]
@@ -167,6 +168,7 @@ class File:
     measure: dict[str, Any] = field(default_factory=dict)
     paper: tuple[Paper, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
+    figures: tuple[Figure, ...] = ()
     gpus: Count = 1  # of each run
     nodes: Count = 1  # which these are spread over evenly
 
@@ -194,6 +196,7 @@ class Sweep:
     curves: tuple[Curve, ...] = ()
     gpus: int = 1  # of each run, over so many machines
     nodes: int = 1
+    figures: tuple[Figure, ...] = ()
 
 
 def shipped() -> dict[str, str]:
@@ -256,6 +259,7 @@ def parse(name: str, text: str, *, where: str) -> Sweep:
         curves,
         file.gpus,
         file.nodes,
+        file.figures,
     )
     _check_names(sweep, where)
     return with_settings(sweep, file.settings)
@@ -290,6 +294,10 @@ def _check_names(sweep: Sweep, where: str) -> None:
             _check_score(paper.score, sweep.measures[dataset], f"dataset {dataset} in {place}")
             for side in percent:
                 _check_side(side, sweep, sweep.measures[dataset].pools, place)
+    check_distinct([figure.name for figure in sweep.figures], f"figures in {where}")
+    for figure in sweep.figures:
+        for row in figure.rows:
+            _check_side(row, sweep, (), f"figure {figure.name} of {where}")
     for curve in sweep.curves:
         _check_score(curve.score, sweep.measures[next(iter(curve.levels))], f"dataset {curve.name} in {where}")
 

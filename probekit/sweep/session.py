@@ -19,6 +19,7 @@ from probekit.files import write_text
 from probekit.run import Run, write_json
 from probekit.sweep.datasets import Data
 from probekit.sweep.definition import Sweep
+from probekit.sweep.figures import drawable
 from probekit.sweep.folder import SweepFolder
 from probekit.sweep.jobs import Job, Outcome, child_environment, run_jobs, threads_of
 from probekit.sweep.measures import BEST_TEST, FIRST, read_scores, title
@@ -30,6 +31,7 @@ from probekit.train.live import clock
 
 EVERY = 1.0  # seconds between looks into the run folders
 
+PICTURE = "-picture"  # ends the names of jobs that draw
 DONE = Outcome("finished", "")
 
 
@@ -86,7 +88,7 @@ class Display:
     def _cells(self, name: str) -> tuple[str, str, str, str]:
         run = self.planned.get(name)
         if run is None:
-            return "probing the baselines", "", "", ""
+            return "drawing" if name.endswith(PICTURE) else "probing the baselines", "", "", ""
         epoch, told = progress(Run(self.runs / name), run)
         since, first = self.began.setdefault(name, (time.monotonic(), epoch))
         elapsed, done = time.monotonic() - since, epoch - first
@@ -137,7 +139,7 @@ class Session:
                 self.outcomes[job.name] = outcome
                 display.finished(job.name, outcome)
                 self.write()  # after every run: whatever ends this process, the table is up to date
-                return list(self._baselines())
+                return [*self._baselines(), *self._figures()]
 
             environment = child_environment(threads=threads)
             each = threads_of(threads // self.sweep.gpus)
@@ -145,7 +147,7 @@ class Session:
                 Job(run.name, self.folder.log(run.name), partial(self._next, run), threads=each) for run in self.left
             ]
             return run_jobs(
-                [*self._baselines(), *work],
+                [*self._baselines(), *self._figures(), *work],
                 at_once=at_once,
                 places=[environment | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [environment],
                 deadline=deadline,
@@ -153,6 +155,12 @@ class Session:
                 show=display.show,
                 stopping=lambda reason: console.print(f"{reason}: the runs at work are asked to save"),
             )
+
+    @property
+    def pictures(self) -> list[Path]:
+        """Those that are drawn."""
+        names = [figure.name for figure in self.sweep.figures]
+        return [path for name in names for path in sorted(self.folder.path.glob(f"{name}-*.png"))]
 
     def is_done(self, run: PlannedRun) -> bool:
         """Whether nothing is left to do for a run."""
@@ -188,3 +196,18 @@ class Session:
             if ask() is not None:
                 self.outcomes[job] = Outcome("started", "")
                 yield Job(job, self.folder.log(job), ask)
+
+    def _figures(self) -> Iterator[Job]:
+        """A job for each picture that can be drawn now."""
+        finished = {name: self.outcomes.get(name) == DONE for name in self.chosen}
+        for figure, runs, out in drawable(self.sweep.figures, self.planned, finished, self.folder.path):
+            job = f"{out.stem}{PICTURE}"
+            if job not in self.outcomes:
+                self.outcomes[job] = Outcome("started", "")
+                ask = partial(_until, out, figure.command(runs, self.device, out))
+                yield Job(job, self.folder.log(job), ask)
+
+
+def _until(out: Path, command: list[str]) -> list[str] | None:
+    """A command until what it draws is there."""
+    return None if out.exists() else command

@@ -77,6 +77,8 @@ def run_sweep(
     if not quiet and not stopped:
         _print_tables(results, console)
     _announce_files(folder, drawn, console)
+    if session.pictures:
+        console.print(f"pictures: {', '.join(map(str, session.pictures))}")
     return results, _problem(session, stopped, again)
 
 

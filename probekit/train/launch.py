@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 from uuid import uuid4
+
+from probekit.run import Run
 
 OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -110,10 +113,11 @@ def once(make: Callable[[], Made]) -> Made:
     return from_first(make)
 
 
-def typed_again() -> str:
-    """What to add to a command so that as many processes do it; nothing for one, and for those of several machines."""
+def typed_again(run: Run) -> str:
+    """The command that goes on with a run in as many processes; those of several machines are not in it."""
+    again = f"probekit pretrain --resume --name {quote(run.argument)}"
     if not is_started() or os.environ["WORLD_SIZE"] != os.environ["LOCAL_WORLD_SIZE"]:
-        return ""
-    import torch
+        return again
+    from torch import distributed
 
-    return f" --gpus {os.environ['WORLD_SIZE']}{'' if torch.cuda.is_available() else ' --device cpu'}"
+    return f"{again} --gpus {os.environ['WORLD_SIZE']}{' --device cpu' * (distributed.get_backend() == 'gloo')}"

@@ -45,6 +45,7 @@ from probekit.train.plan import (
     smaller_batch,
     smaller_model,
 )
+from probekit.train.watch import trains
 
 
 def pretrain(
@@ -240,6 +241,7 @@ def _fit(trainer: Trainer, console: Console, *, log: Sequence[str], after: int) 
 
 def held(run: Run) -> AbstractContextManager[None]:
     """The run, against other trainers; of several processes that train it together the first holds it."""
+    trains(run)
     return run.locked("train") if is_first() else nullcontext()
 
 

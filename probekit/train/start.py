@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -34,8 +33,8 @@ def run_pretrain(
 
     A StoppedError if a signal stopped the run.
     """
-    _check(asked, runs, name, overwrite)
     with joined(asked.device):
+        _check(asked, runs, name, overwrite)
         chosen = once(lambda: dataset_or_default(data, data_folder, runs, console))
         from probekit.train.pretrain import pretrain
 
@@ -111,9 +110,10 @@ def run_resume(
     `probekit.train.pretrain.resume`; `epochs`: more epochs than before extend a finished run; `refused`: settings given
     beside --resume, which goes on with the run's own; `log`: loggers in place of the run's own.
     """
-    if refused:
-        raise ValueError(f"--resume goes on with the run's own settings, found {', '.join(refused)}; leave them out")
     with joined(device):
+        if refused:
+            told = ", ".join(refused)
+            raise ValueError(f"--resume goes on with the run's own settings, found {told}; leave them out")
         opened = once(lambda: open_run(name, runs))
         _refuse_other(opened, method)
         from probekit.train.pretrain import resume
@@ -139,6 +139,5 @@ def _refuse_other(opened: Run, method: str | None) -> None:
 
 def _report(run: Run, finished: bool, console: Console) -> None:
     if not finished:
-        again = f"probekit pretrain --resume --name {quote(run.argument)}{typed_again()}"
-        raise StoppedError(f"stopped, all saved; to go on type: {again}")
+        raise StoppedError(f"stopped, all saved; to go on type: {typed_again(run)}")
     console.print(f"wrote {run.path}: encoder.safetensors, checkpoints/, metrics.jsonl")

@@ -21,6 +21,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from probekit import ranks
 from probekit.device import find_device
 from probekit.output.console import be_quiet
+from probekit.run import Run
 from probekit.train.launch import typed_again
 
 BEAT = 1.0  # seconds
@@ -31,6 +32,8 @@ GRACE = 15.0  # seconds in which a process ends by itself, once another has said
 LEFT = b"left"  # in place of a beat
 # Of a collective: the first may score for hours, while the others wait for it. That it is alive, its beats say.
 LONGEST = timedelta(days=7)
+
+_TRAINED: list[Run] = []
 
 
 @contextmanager
@@ -87,8 +90,15 @@ def _end(watch: "Watch", error: BaseException) -> None:
 
 def gone(who: str) -> str:
     """The line for a process that has died."""
-    again = "probekit pretrain --resume" + typed_again()
-    return f"{who} has ended without a word, and so the others end; to go on from the last checkpoint type: {again}"
+    how = "start all of them again"
+    if _TRAINED:
+        how = f"to go on from the last checkpoint type: {typed_again(_TRAINED[-1])}"
+    return f"{who} has ended without a word, and so the others end; {how}"
+
+
+def trains(run: Run) -> None:
+    """Notes which run this process trains: where another dies, it is said how that goes on."""
+    _TRAINED.append(run)
 
 
 class Watch:

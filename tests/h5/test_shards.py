@@ -213,8 +213,17 @@ def test_what_does_not_belong_together_is_one_line(made: Path, kind: str) -> Non
 
 def test_a_shard_alone_is_no_dataset(made: Path) -> None:
     assert_one_line(lambda: read_info(made / "2-of-4.h5"), "all 4 shards", "are 3: 1/4, 3/4, 4/4")
+    assert_one_line(lambda: read_info(made / "[12]-of-4.h5"), f"type --data {made}, which has them")
+    (made / "4-of-4.h5").rename(made.parent / "4-of-4.h5")
+    assert_one_line(lambda: read_info(made.parent / "4-of-4.h5"), "again with --shard 1/4")
     assert_one_line(lambda: read_info(made / "none*.h5"), "nothing at")
     assert_one_line(lambda: read_info(made.parent / "*"), "found the folder")
+
+
+def test_of_a_shard_that_hdf5_cannot_read_it_is_said_what_to_do(made: Path) -> None:
+    for damage in (lambda content: content[:-500], lambda content: b""):
+        (made / "2-of-4.h5").write_bytes(damage((made / "2-of-4.h5").read_bytes()))
+        assert_one_line(lambda: verify(made), "2-of-4.h5", "; restore it from a copy, or remove it and make it anew")
 
 
 def test_what_has_changed_is_seen(made: Path) -> None:

@@ -284,7 +284,7 @@ def test_labels_of_train_alone_explain_nothing(home: Path) -> None:
 def test_all_maps_are_all_that_this_encoder_allows() -> None:
     result = heatmap("simclr-rect-tri", maps=tuple(MAPS), n=2, perturb=0)
     assert {row["map"] for row in result["rows"] if row["kind"] == "map"} == (
-        set(MAPS) - {"attention", *OF_TRANSFORMERS}
+        set(MAPS) - {"attention", "gfb", *OF_TRANSFORMERS}
     )
     assert [line for line in result["left_out"] if line.startswith("attention")]
 

@@ -17,10 +17,13 @@ from pytorch_grad_cam import HiResCAM as PeerHiResCAM
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from probekit.branches.base import attach
+from probekit.branches.lcr import LCR
 from probekit.heatmaps.base import AttributionMap, Batch, Context, Target, encode
 from probekit.heatmaps.maps.gradcam_ssl import positives, project
 from probekit.heatmaps.maps.occlusion import PASS, Occlusion
 from probekit.heatmaps.score import score_maps
+from probekit.methods.conrec import SimCLR
 from probekit.models.encoder import Encoder
 from probekit.registry import MAPS, get
 from tests.heatmaps.encoders import Planted, fitting, make_batch, small_encoder
@@ -32,7 +35,16 @@ CAMS = ["cam", "gradcam", "hirescam"]
 def make(name: str, encoder: Encoder, **settings: Any) -> AttributionMap:
     generator = torch.Generator().manual_seed(7)
     negatives = nn.functional.normalize(torch.randn(5, encoder.dim, generator=generator), dim=1)
-    context = Context(negatives=negatives, window=8, stride=4, draws=4, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        method = SimCLR(encoder, **SimCLR.defaults)
+        attach(method, LCR(encoder, k=3))
+    for head in (method.projection, method.branches):
+        assert head is not None
+        head.eval()
+    companions = torch.randint(0, 256, (2, encoder.spec["channels"], 32, 32), dtype=torch.uint8, generator=generator)
+    more: dict[str, Any] = {"method": method, "companions": companions, "negatives": negatives}
+    context = Context(**more, window=8, stride=4, draws=4, **settings)
     found: AttributionMap = get(MAPS, "map", name)(context)
     return found
 
@@ -72,7 +84,7 @@ def test_maps_are_a_function_of_the_seed(name: str) -> None:
     first, again = make(name, encoder, seed=3)(encoder, batch), make(name, encoder, seed=3)(encoder, batch)
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     other = make(name, encoder, seed=4)(encoder, batch)
-    assert torch.equal(first, other) == (name not in ("gradcam-ssl", "gradcam-similarity"))
+    assert torch.equal(first, other) == (name not in ("gradcam-ssl", "gradcam-similarity", "gradcam-loss"))
 
 
 def state(encoder: Encoder) -> list[Any]:

@@ -204,5 +204,7 @@ def test_heads_are_chosen_by_number_and_by_all() -> None:
     assert set(usual) >= set(OF_TRANSFORMERS)
     assert not set(OF_TRANSFORMERS) & set(DEFAULT_MAPS)
     for wrong in ("rollout:0", "self-attention:", "self-attention:-1", "self-attention:x"):
-        with pytest.raises(ValueError, match="expected the number of a head after self-attention alone"):
+        with pytest.raises(
+            ValueError, match="expected a number of a head after self-attention or of a filter after gfb alone"
+        ):
             Heatmap(maps=(wrong,))

@@ -157,7 +157,10 @@ def test_one_that_is_killed_ends_the_other_which_names_it_and_the_run_resumes(ho
     assert said.codes == [1, -signal.SIGKILL]
     (line,) = said.lines
     assert line.startswith("error: rank 1 of 2 (process ")
-    assert "has ended without a word, and so the others end; to go on from the last checkpoint type: probekit" in line
+    again = f"probekit pretrain --resume --name {name} --gpus 2 --device cpu"
+    assert line.endswith(
+        f"has ended without a word, and so the others end; to go on from the last checkpoint type: {again}"
+    )
     assert together(2, home, "--resume", "--name", name).codes == [0, 0]
     assert_same(content(Run(home / "runs" / name)), content(Run(home / "runs" / f"{method}-2")))
 
@@ -181,6 +184,7 @@ def test_a_run_of_two_goes_on_in_one_up_to_rounding(home: Path) -> None:
         (["--batch-size", "9"], "expected a batch that 2 processes can share, found 9 images; type: --batch-size 8"),
         (["--set", "optimizer.lr=9e8", "--set", "optimizer.name=sgd"], "expected a finite loss, found "),
         (["--data", "nothing.h5"], "nothing.h5"),
+        (["--branch", "nothing"], "unknown branch 'nothing'"),
     ],
 )
 def test_what_cannot_be_is_one_line_of_all(home: Path, words: list[str], line: str) -> None:
@@ -197,8 +201,8 @@ def test_torchrun_is_started_for_gpus_and_one_line_is_all_that_it_says(home: Pat
     done = subprocess.run([*words, "--batch-size", "9"], cwd=home, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
-    line = "error: expected a batch that 2 processes can share, found 9 images; type: --batch-size 8\n"
-    assert done.stderr == line
+    line = "error: expected a batch that 2 processes can share, found 9 images; type: --batch-size 8, or to go on with "
+    assert done.stderr == line + "a run --gpus 1\n"
 
 
 @pytest.mark.parametrize(
@@ -236,6 +240,7 @@ def test_a_batch_that_is_named_can_be_shared_and_had(monkeypatch: pytest.MonkeyP
     assert [plan.shareable(n) for n in (17, 15, 8, 2)] == [15, 15, 6, 3]
     config = resolve("simclr", get(ALL, "method", "simclr"), preset="quick", seed=0, options={"model.depth": 2})
     method = build_method(config, channels=1)
-    with pytest.raises(ValueError, match="found 17 images; type: --batch-size 15"):
+    with pytest.raises(ValueError, match=r"found 17 images; type: --batch-size 15, or .* --gpus 1"):
         plan.unite(method, 17)
     plan.unite(method, 15)
+    assert [ranks.fewer(n) for n in (17, 16, 9)] == [1, 2, 3]

@@ -5,11 +5,13 @@ Alone: pytest tests/ranks/test_watch.py
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from torch._C._distributed_c10d import HashStore
 
 from probekit import ranks
+from probekit.run import Run
 from probekit.train import watch
 from probekit.train.watch import LEFT, Watch
 
@@ -21,6 +23,7 @@ def first(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Watch, HashStore, l
         monkeypatch.setattr(watch, name, seconds)
     monkeypatch.setattr(ranks, "size", lambda: 3)
     monkeypatch.setattr(ranks, "largest", lambda *numbers: list(numbers))
+    monkeypatch.setattr(watch, "_TRAINED", [])
     store, codes = HashStore(), list[int]()
     for rank in (1, 2):
         store.set(f"beat/{rank}", "1")
@@ -46,6 +49,7 @@ def test_silence_ends_the_process_with_one_line(
     first: tuple[Watch, HashStore, list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     watched, store, codes = first
+    watch.trains(Run(Path("runs/mine")))
     watched.start()
     for beat in range(100):
         store.set("beat/1", str(beat))
@@ -56,8 +60,13 @@ def test_silence_ends_the_process_with_one_line(
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "error: rank 2 of 3 (process 2 on there) has ended without a word, and so the others end; to go on from the "
-        "last checkpoint type: probekit pretrain --resume"
+        "last checkpoint type: probekit pretrain --resume --name mine"
     ]
+
+
+def test_before_there_is_a_run_none_is_named_to_go_on_with(first: tuple[Watch, HashStore, list[int]]) -> None:
+    """The newest run would be another's."""
+    assert watch.gone("rank 2").endswith("; start all of them again")
 
 
 def test_one_alone_tells_and_the_others_end_a_while_after(first: tuple[Watch, HashStore, list[int]]) -> None:

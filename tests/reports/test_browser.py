@@ -194,6 +194,28 @@ def test_a_click_shows_a_wide_figure_whole_and_another_shrinks_it(opened: Opened
     assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
 
 
+def test_small_parts_stand_side_by_side_where_there_is_room(opened: Opened) -> None:
+    """Figures a column wide, and folded tables; a table that is opened goes across."""
+    page = opened.page
+    page.set_viewport_size({"width": 1280, "height": 800})
+    wide = page.locator("#run-0-a-linear").evaluate("section => section.clientWidth")
+
+    def boxes(*names: str) -> list[dict[str, float]]:
+        return [
+            page.locator(f"#run-0-a-{name}").evaluate("box => box.getBoundingClientRect().toJSON()") for name in names
+        ]
+
+    for pair in (("linear-0-bars", "linear-0-confusion"), ("run", "config")):
+        first, second = boxes(*pair)
+        assert (first["y"], first["right"] < second["x"]) == (second["y"], True), pair
+        assert max(first["width"], second["width"]) < wide / 2
+    page.locator("#run-0-a-config summary").first.click()
+    assert boxes("config")[0]["width"] > 0.95 * wide
+    page.set_viewport_size({"width": 390, "height": 800})
+    first, second = boxes("linear-0-bars", "linear-0-confusion")
+    assert first["bottom"] < second["y"]
+
+
 def test_the_result_comes_first(opened: Opened) -> None:
     """One number in large letters, its baselines and factors, above all tables and the configuration."""
     page = opened.page

@@ -19,13 +19,13 @@ import pytest
 from PIL import Image
 
 from probekit.output.charts import draw_confusion, draw_lines
-from probekit.output.document import Chapter, Document, Note, Picture, Section
+from probekit.output.document import Chapter, Document, Note, Picture, Section, Table
 from probekit.output.style import PALETTE
 from probekit.output.svg import to_svg
 from probekit.reports.build import build
 from probekit.reports.collect import collect
 from probekit.reports.page import html, markdown
-from probekit.run import Run
+from probekit.run import IMPORTED, Run
 from tests.reports.folders import HOSTILE, hostile_runs, make_run
 
 CALLS = re.compile(r"https?:[^\s\"'<>)]+")
@@ -153,6 +153,27 @@ def test_maps_come_before_baselines_and_the_ceiling(full_page: str) -> None:
     assert '0.40 <span class="ends">[0.35, 0.45]</span>' in table
     assert "relevance mass 200, rank accuracy 3" in table
     assert "0.021" in table
+
+
+def test_tables_are_folded_where_a_picture_shows_what_they_hold(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", heatmap=True)
+
+    def open_tables() -> list[str]:
+        section = next(s for s in build(collect([run])).chapters[0].sections if s.title == "Heatmaps")
+        return [block.title for block in section.blocks if isinstance(block, Table) and not block.folded]
+
+    assert open_tables() == []
+    (run.figures / "heatmap-last-gallery.png").unlink()
+    assert open_tables() == ["Scores against the evidence of corner"]
+
+
+def test_an_imported_encoder_has_no_empty_sections(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", full=False)
+    content = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(content | {"state": IMPORTED}))
+    page = page_of(run)
+    assert [title for title in ("Learning curves", "Reconstructions") if f"<h3>{title}" in page] == []
+    assert "it was not trained here, and has neither views nor a decoder" in page
 
 
 def test_the_same_twice(full_runs: list[Run], full_page: str) -> None:

@@ -1,6 +1,6 @@
 """Stands in for probekit in tests of what happens to a sweep's children: the same folders in milliseconds, no torch.
 
-As a script it is a child (`pretrain`, `probe`); `in_place` lets the real sweep command have such children.
+As a script it is a child (`pretrain`, `probe`, `heatmap`); `in_place` lets the real sweep command have such children.
 Scores are a function of (run, epoch). `method.alpha=13` fails after an epoch, and 14 is killed then, once.
 """
 
@@ -102,6 +102,13 @@ def probe(options: Namespace) -> None:
     write_json(run.results / f"linear-{protocol}-last.json", result("linear", rows, protocol=protocol, **about))
 
 
+def heatmap(options: Namespace) -> None:
+    """A picture of runs that are all finished."""
+    runs = [Run(Path("runs") / name) for name in options.command[1:]]
+    assert all(run.read()["state"] == "finished" for run in runs)
+    options.out.write_text(" ".join([*(run.name for run in runs), options.maps, str(options.perturb)]))
+
+
 @contextmanager
 def in_place() -> Iterator[None]:
     """The sweep command has this file as its children, and leaves out what loads torch."""
@@ -125,6 +132,8 @@ def main() -> None:
     parser.add_argument("command", nargs="*")
     for name, kind in {"data": str, "name": str, "preset": str, "epochs": int, "seed": int, "protocol": str}.items():
         parser.add_argument(f"--{name}", type=kind)
+    for name, kind in {"maps": str, "perturb": int, "out": Path}.items():  # of `heatmap`
+        parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--device")
     parser.add_argument("--log")
     parser.add_argument("--set", action="append", default=[])
@@ -133,7 +142,7 @@ def main() -> None:
     options = parser.parse_args()
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "any")
     print("at work", json.dumps(sys.argv), "on GPU", gpu, "threads", os.environ["OMP_NUM_THREADS"], flush=True)
-    {"pretrain": pretrain, "probe": probe}[options.command[0]](options)
+    {"pretrain": pretrain, "probe": probe, "heatmap": heatmap}[options.command[0]](options)
 
 
 if __name__ == "__main__":

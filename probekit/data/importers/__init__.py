@@ -52,8 +52,9 @@ def run_import(
         try:
             if source in OFFICIAL:
                 options = _for_official(OFFICIAL[source], options)
-                # Photographs shrink by 14 % (probekit.h5.write), which would take as long as decoding them.
-                how["compression"] = compression or "none"
+                # Photographs shrink by 14 % (probekit.h5.blocks), which would take as long as decoding them; their
+                # masks nearly vanish.
+                how["compression"] = compression or ("none" if options.kept is None else "gzip")
                 info, skipped = Import(options, **how).of_official(source, root, choices)
             else:
                 _check_plain(source, root, choices)
@@ -67,7 +68,9 @@ def run_import(
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
     classes = f"{len(info.classes) or 'no'} class{'es' * (len(info.classes) != 1)}"
     console.print(f"wrote {info.path}: {parts}; {classes}; hash {info.content_hash}")
-    if options.max_gb is not None:
+    if (kept := options.kept) is not None:
+        console.print(f"kept as {kept.sentence}; tested on {kept.crop}, trained on crops of the whole")
+    elif options.max_gb is not None:
         console.print(_kept(info, options.max_gb))
     console.print(after_data(info) if info.shard is None else after_shard(out, info.shard))
     return info, skipped
@@ -79,12 +82,15 @@ def default_name(source: str) -> str:
 
 
 def _for_official(official: Official, options: Options) -> Options:
+    fraction = official.test_fraction if options.test_fraction is None else options.test_fraction
+    options = replace(options, store=options.store or official.store, test_fraction=fraction)
+    if options.kept is not None:
+        return options
     return replace(
         options,
         size=options.size or official.size,
         resize=options.resize or official.resize,
         max_gb=MAX_GB if options.max_gb is None else options.max_gb,
-        test_fraction=official.test_fraction if options.test_fraction is None else options.test_fraction,
     )
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from shlex import quote
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generators.factors import Factor
 from probekit.data.apart import pick
+from probekit.data.importers.photographs import Kept, kept_of
 
 VAL, TEST = "val", "test"
 MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
@@ -53,6 +54,9 @@ class Options:
 
     Attributes:
         size: Pixels a side, or None for images as they are.
+        store: "pixels" (also None; of one size), or photographs of their own sizes: "original", or "short:N", whose
+            shorter side has at most N pixels.
+        test_crop: "256:224": how photographs become images of one size, in place of the usual way to `size`.
         val_fraction: Share of the training images that becomes val.
         test_fraction: Share of all images that becomes test; None is 0.
         resize: "crop" (the centre square, also None) or "squash" (all of it, whatever its aspect).
@@ -69,6 +73,8 @@ class Options:
     """
 
     size: int | None = None
+    store: str | None = None
+    test_crop: str | None = None
     val_fraction: float = 0.0
     test_fraction: float | None = None
     seed: int = 0
@@ -89,6 +95,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.resize not in (None, *RESIZES):
             raise ValueError(f"expected --resize {' or '.join(RESIZES)}, found {self.resize!r}")
+        kept = None if self.store is None else self.kept  # of official datasets it is not known yet
+        if kept is not None and (self.resize is not None or self.max_gb is not None):
+            option = "--max-gb" if self.resize is None else "--resize"
+            raise ValueError(f"expected {option} with --store pixels alone, found {kept}; type --store pixels")
         if self.max_gb is not None and not self.max_gb >= 0:
             raise ValueError(f"expected gigabytes from 0 up, found {self.max_gb}; type --max-gb 8")
         if self.size is not None and not 1 <= self.size <= MAX_SIZE:
@@ -106,6 +116,11 @@ class Options:
             raise ValueError(f"expected a depth from 1 up, found {self.depth}; type --depth 1")
         if (self.labels_csv is None) != (self.column is None):
             raise ValueError("expected --labels-csv FILE and --column NAME together, found one of them")
+
+    @property
+    def kept(self) -> Kept | None:
+        """How photographs are kept; None where pixels are."""
+        return kept_of(self.store, self.test_crop, self.size)
 
     def leave_out(self, source: str, *kept: str) -> None:
         """Refuses what says nothing of a kind of source; a ValueError if such an option was typed.
@@ -134,6 +149,14 @@ class Item(Protocol):
 
     def decode(self) -> NDArray[Any]:
         """Finite numbers `[H, W]`, or BGR `[H, W, 3]` as OpenCV has it; raises `Broken`."""
+
+
+@runtime_checkable
+class Filed(Protocol):
+    """What an image has that is a file, or the bytes of one."""
+
+    def data(self) -> bytes | None:
+        """The bytes that `decode` decodes; None where that is not all it does; raises `Broken`."""
 
 
 class Masked(Item, Protocol):

@@ -55,6 +55,18 @@ class File:
         image = decode_file(Path(self.path))
         return image[: len(image) - self.banner]
 
+    def data(self) -> bytes | None:
+        """The bytes of the file; None where `decode` gives less than all of it."""
+        return None if self.banner else read_file(Path(self.path))
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file; a Broken if it cannot be read."""
+    try:
+        return read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise Broken(getattr(error, "strerror", None) or str(error)) from error
+
 
 def decode_file(path: Path) -> NDArray[Any]:
     """Reads numbers `[H, W]` or BGR `[H, W, 3]`, upright as its EXIF orientation says.
@@ -62,11 +74,7 @@ def decode_file(path: Path) -> NDArray[Any]:
     Numbers are as the file has them: bytes, more bits, or floats. Transparent pixels show white paper. A Broken if it
     is no readable image, or more than OpenCV reads of it, or it holds numbers that are not finite.
     """
-    try:
-        data = read_bytes(path)
-    except (OSError, ValueError) as error:
-        raise Broken(getattr(error, "strerror", None) or str(error)) from error
-    return decode_bytes(data)
+    return decode_bytes(read_file(path))
 
 
 def decode_bytes(data: bytes) -> NDArray[Any]:
@@ -200,6 +208,12 @@ def _in_tiff(data: bytes) -> str:
         if first.planarconfig == 2 and first.samplesperpixel > 1 and first.bitspersample > 8:
             return "a plane for each colour in more than 8 bits; save it with the colours of each pixel together"
     return ""
+
+
+def is_kept(data: bytes) -> bool:
+    """Whether a readable file can be kept as it is: a JPEG, or a PNG of grey or colours in 8 bits, all opaque."""
+    plain = data.startswith(PNG) and data[24:25] == b"\x08" and data[25:26] in (b"\0", b"\x02")
+    return data.startswith(JPEG) or (plain and b"tRNS" not in data[: data.find(b"IDAT")])
 
 
 def _is_opaque(data: bytes) -> bool:

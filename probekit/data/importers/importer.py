@@ -12,11 +12,12 @@ from typing import Any
 
 from probekit.data.duplicates import report, sentences
 from probekit.data.importers.base import Broken, BrokenImages, Options, Skipped, Source, Told, readable
+from probekit.data.importers.form import Form, NeedsColour
 from probekit.data.importers.images import has_colour
 from probekit.data.importers.official import Choices, open_official
 from probekit.data.importers.pixels import AS_IT_IS, NeedsRange, Rule, look, notes_of, rule_of, to_8_bits
 from probekit.data.importers.sources import open_source
-from probekit.data.importers.stream import Form, NeedsColour, Stream, Written
+from probekit.data.importers.stream import Stream, Written
 from probekit.data.importers.unfinished import Unfinished, digest, is_unfinished
 from probekit.files import told_if_full
 from probekit.h5 import DatasetInfo, DatasetWriter, Header, Shard, check_target, read_info
@@ -52,7 +53,8 @@ class Import:
         if the source holds no images, or what they mean is not clear, or one is broken; an OSError if the source cannot
         be read, or the file exists or cannot be written.
         """
-        if self.options.size is None and (self.options.resize is not None or self.options.max_gb is not None):
+        kept = self.options.kept
+        if self.options.size is None and kept is None and (self.options.resize or self.options.max_gb is not None):
             raise ValueError("expected a size with --resize and --max-gb, found none; type --size 224")
         return self.write(open_source(source, self.options))
 
@@ -199,7 +201,8 @@ class Import:
         return form.identity() | about
 
     def _form(self, source: Source, channels: int, rule: Rule) -> Form:
-        size, most = self.options.size, self.options.max_gb
+        kept, most = self.options.kept, self.options.max_gb
+        size = self.options.size if kept is None else None
         n = sum(map(len, source.splits.values()))
         gigabytes = 0 if size is None else n * size * size * channels / 1e9
         encoded = most is not None and gigabytes > most
@@ -213,6 +216,7 @@ class Import:
             size=size,
             resize=self.options.resize or "crop",
             encoded=encoded,
+            photographs=kept,
             compression=self.compression,
             pixels=rule,
             signed=self.options.duplicates and len(source.splits) > 1 and self.shard is None,
@@ -235,6 +239,9 @@ class Import:
             }
         if form.encoded:
             parameters["encoded"] = f"JPEG of quality {QUALITY}, lossy"
+        if form.photographs:
+            crop = form.photographs.crop
+            parameters |= {"size": crop.side, "store": str(form.photographs), "test_crop": str(crop)}
         typed = {
             "skip_split": options.skip_split,
             "val_as_test": options.val_as_test,

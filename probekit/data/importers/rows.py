@@ -97,6 +97,11 @@ class Cell:
             return decode_bytes(cell)
         raise Broken("there is no image in its row") if cell is None else Broken(str(cell))
 
+    def data(self) -> bytes | None:
+        """The bytes of an image file in the row; None where it holds something else."""
+        cell = self.runs.row(self.index)
+        return cell if isinstance(cell, bytes) else None
+
 
 def of_array(image: NDArray[Any]) -> NDArray[Any]:
     """An image of an array, `[H, W]`, `[H, W, 1 | 3]` RGB or `[1 | 3, H, W]`, as OpenCV has them; a Broken if not."""

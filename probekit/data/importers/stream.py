@@ -3,104 +3,37 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit import __version__
 from probekit.config import SIDE
 from probekit.data.ahead import in_order
 from probekit.data.duplicates import Signed, Signs, signs_of
-from probekit.data.importers.base import Broken, Item, Masked, Skipped, Source, Told
-from probekit.data.importers.images import has_colour, to_channels, to_square
-from probekit.data.importers.pixels import Rule, to_8_bits
-from probekit.h5 import Block, DatasetWriter, EncodedBlock, Split, as_columns, chunk_rows, decode, encode, pack
+from probekit.data.importers.base import Broken, Item, Skipped, Source, Told
+from probekit.data.importers.form import Fetched, Form
+from probekit.h5 import (
+    Block,
+    DatasetWriter,
+    EncodedBlock,
+    Split,
+    as_columns,
+    chunk_rows,
+    decode,
+    pack,
+)
 from probekit.h5.file import file_info, file_rows
 
 Pixels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """What became of an item: its pixels or JPEG file, with its masks if there are any; or why there is none."""
-
-    image: Pixels | bytes | Broken
-    masks: Pixels | None = None
-
-
-FILES = 64  # in a block of JPEG files: as many as a chunk of pixels holds
-TASK = 8  # JPEG files of one task for a thread: the threads wait for one another less often
+FILES = 64  # in a block of files: as many as a chunk of pixels holds
+FILE_BYTES = 16 << 20  # or fewer, where they are large: bounds memory
 AHEAD = 256  # images decoded ahead at least, so that no thread waits while the others pack and write
 AHEAD_BYTES = 128 << 20  # but no more than fit, or one a thread: bounds memory
-
-
-class NeedsColour(Exception):  # noqa: N818 - not an error: the pass starts again
-    """An image with colour came while all were taken for grey."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """What every image becomes.
-
-    `channels`: 1 stops at the first image with colour, 3 takes all. `size`: pixels a side, or None for images as they
-    are. `encoded`: keep JPEG files in place of pixels; needs a size. `pixels`: what is black and white; images of other
-    types stop it. `signed`: make the signs by which near-duplicates are found. `masks`: how many each image has.
-    """
-
-    channels: int
-    size: int | None
-    resize: str
-    encoded: bool
-    compression: str
-    pixels: Rule
-    signed: bool = False
-    masks: int = 0
-
-    def identity(self) -> dict[str, Any]:
-        """All that a block's bytes depend on, but for the images."""
-        return asdict(self) | {"version": __version__, "opencv": cv2.__version__}
-
-    @property
-    def task(self) -> int:
-        """Images of one task for a thread: a block's pixels, so that they need not be copied into one."""
-        return TASK if self.encoded or self.size is None else chunk_rows(self.size, self.size, self.channels)
-
-    def of_all(self, items: Sequence[Item]) -> list[Fetched]:
-        """The images of items in this form; pixels of a known size lie in one array, in order."""
-        if self.encoded or self.size is None:
-            return [self.of(item, None) for item in items]
-        shape = (len(items), self.size, self.size) + ((3,) if self.channels == 3 else ())
-        rows = np.empty(shape, np.uint8)
-        return [self.of(item, row) for item, row in zip(items, rows, strict=True)]
-
-    def of(self, item: Item, out: Pixels | None) -> Fetched:
-        """The image of an item in this form, written to `out` if there is one, or why there is none."""
-        try:
-            image = to_8_bits(item.decode(), self.pixels)
-            masks = self._masks(item, image) if self.masks else None
-        except Broken as broken:
-            return Fetched(broken)
-        if self.channels == 1 and has_colour(image):
-            raise NeedsColour
-        if self.size is not None:
-            image = to_square(image, self.size, self.resize)
-        image = to_channels(image, self.channels, out)  # the last, when there are fewer pixels
-        return Fetched(encode(image) if self.encoded else image, masks)
-
-    def _masks(self, item: Item, image: Pixels) -> Pixels:
-        """The masks of an item as its image will be: inside is where the larger part of a pixel is."""
-        bits = cast(Masked, item).masks((image.shape[0], image.shape[1]))
-        if self.size is None:
-            return bits
-        masks = np.zeros((self.size, self.size), np.uint8)
-        for bit in range(self.masks):
-            inside = to_square(np.asarray((bits >> bit & 1) * 255, np.uint8), self.size, self.resize)
-            masks |= np.asarray((inside > 127) << bit, np.uint8)
-        return masks
 
 
 @dataclass(frozen=True)
@@ -126,6 +59,16 @@ class _Run:
     kept: list[Item] = field(default_factory=list)
     images: list[Pixels | bytes] = field(default_factory=list)
     masks: list[Pixels] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    signs: list[Signs] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        """Whether the images fill a block."""
+        last = self.images[-1]
+        if not isinstance(last, bytes):
+            return len(self.images) == chunk_rows(*(*last.shape, 1)[:3])
+        return len(self.images) == FILES or sum(map(len, self.images)) >= FILE_BYTES
 
 
 @dataclass
@@ -242,16 +185,15 @@ class _Blocks:
             run.kept.append(item)
             run.images.append(image)
             run.masks += [] if found.masks is None else [found.masks]
+            run.sizes += [] if found.size is None else [found.size]
+            run.signs += [] if found.signs is None else [found.signs]
             if not isinstance(image, bytes):
                 self.expect_shape(item.key, image.shape)
-            if len(run.images) == self._rows(image):
+            if run.full:
                 yield run
                 run = _Run()
         if run.items:
             yield run
-
-    def _rows(self, image: Pixels | bytes) -> int:
-        return FILES if isinstance(image, bytes) else chunk_rows(*(*image.shape, 1)[:3])
 
     def expect_shape(self, key: str, shape: tuple[int, ...]) -> None:
         """Refuses an image of another shape than the first."""
@@ -265,27 +207,28 @@ class _Blocks:
             )
 
     def _packed(self, run: _Run) -> tuple[Block | EncodedBlock | None, Signs | None]:
-        signs = None
-        if self.form.signed and run.images:
+        signs = np.concatenate(run.signs) if run.signs else None
+        if self.form.signed and run.images and signs is None:
             shape = self._shape_of_encoded()
             signs = signs_of([decode(image, shape) if isinstance(image, bytes) else image for image in run.images])
         return self._pack(run), signs
 
     def _shape_of_encoded(self) -> tuple[int, ...]:
-        side = self.form.size or 0
+        side = self.form.photographs.crop.side if self.form.photographs else self.form.size or 0
         return (side, side) + ((3,) if self.form.channels == 3 else ())
 
     def _pack(self, run: _Run) -> Block | EncodedBlock | None:
         if not run.images:
             return None
         labels, factors = self.source.columns(run.kept)
-        if self.form.encoded:
-            shape = self._shape_of_encoded()
+        masks = np.stack(run.masks) if run.masks else None
+        if self.form.encoded or self.form.photographs:
+            shape, sizes = self._shape_of_encoded(), np.array(run.sizes, np.int32) if run.sizes else None
             files = [image for image in run.images if isinstance(image, bytes)]
-            return EncodedBlock(shape, files, as_columns(labels, factors))
+            crop = self.form.photographs.crop if self.form.photographs else None
+            return EncodedBlock(shape, files, as_columns(labels, factors), masks, sizes, crop)
         images = [image for image in run.images if not isinstance(image, bytes)]
         joined = np.stack(images) if self.form.size is None else _joined(images)
-        masks = np.stack(run.masks) if run.masks else None
         return pack(Split(joined, labels, factors, masks), self.form.compression)
 
 

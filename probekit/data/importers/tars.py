@@ -61,6 +61,10 @@ class Member:
 
     def decode(self) -> NDArray[Any]:
         """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
+        return decode_bytes(self.data())
+
+    def data(self) -> bytes:
+        """The bytes of the image file."""
         if not self.start:
             raise Broken("its sample has no image, or only a link to one")
         if self.size > MAX_BYTES:
@@ -68,10 +72,9 @@ class Member:
         try:
             with open(self.path, "rb") as file:
                 file.seek(self.start)
-                data = file.read(self.size)
+                return file.read(self.size)
         except OSError as error:
             raise Broken(error.strerror or str(error)) from error
-        return decode_bytes(data)
 
 
 @dataclass(frozen=True)

@@ -68,10 +68,15 @@ def positives(encoder: Encoder, batch: Batch, context: Context) -> Tensor:
     """Unit vectors of each image's views, `[B, R, P]`; an image's views depend on the seed and its index alone."""
     drawn = []
     for image, index in zip(batch.images, batch.index.tolist(), strict=True):
-        word = int(np.random.SeedSequence([context.seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        generator = torch.Generator(image.device).manual_seed(word)
+        generator = of_image(context.seed, index, image.device)
         copies = image.expand(context.draws // context.recipe.views, *image.shape)
         drawn.append(make_views(context.recipe, copies, generator, size=context.view_size).inputs.flatten(0, 1))
     parts = torch.split(torch.cat(drawn), PASS)
     pooled = torch.cat([encoder(part.contiguous(memory_format=torch.channels_last)).pooled for part in parts])
     return project(pooled, context).view(len(batch.images), context.draws, -1)
+
+
+def of_image(seed: int, index: int, device: torch.device) -> torch.Generator:
+    """The random numbers of the views of one image, by its place in the split."""
+    word = int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator(device).manual_seed(word)

@@ -12,7 +12,7 @@ from probekit.models.self_attention import attended, watch
 class SelfAttention(AttributionMap):
     """The last block's attention from the class token to each patch, as DINO shows it (Caron et al. 2021, figure 1).
 
-    The mean over heads, or `context.head` alone. Without a class token it is the mean over the patches that ask. What
+    The mean over heads, or `context.part` alone. Without a class token it is the mean over the patches that ask. What
     goes to the class token itself and to registers is left out, so that a map sums to 1 at most.
     """
 
@@ -22,7 +22,7 @@ class SelfAttention(AttributionMap):
     needs: ClassVar[frozenset[str]] = frozenset({"self-attention"})
 
     def maps(self, encoder: Encoder, batch: Batch) -> Tensor:
-        inputs, head = batch.inputs, self.context.head
+        inputs, head = batch.inputs, self.context.part
         found = attended(encoder, inputs[:1])
         assert found is not None
         last: list[Tensor] = []

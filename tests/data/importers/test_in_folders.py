@@ -114,7 +114,7 @@ def planned_masks(n: int) -> Any:
 
 def test_trimaps_become_masks_with_names(tmp_path: Path) -> None:
     _, plan = build("oxford-pets", tmp_path)
-    info = imported("oxford-pets", plan.root)
+    info = imported("oxford-pets", plan.root, "--store", "pixels")
     assert info.mask_names == ("pet", "border")
     for split, shots in plan.splits.items():
         masks = read_split(info.path, split, masks=True).masks
@@ -167,7 +167,7 @@ def test_a_damaged_trimap_makes_a_broken_image(tmp_path: Path, content: Any, sai
 
 def test_masks_are_too_many_for_jpeg(tmp_path: Path) -> None:
     _, plan = build("oxford-pets", tmp_path)
-    typed = ("oxford-pets", plan.root, "--subset", "--skip-broken", "--out", tmp_path / "a.h5")
+    typed = ("oxford-pets", plan.root, "--subset", "--skip-broken", "--store", "pixels", "--out", tmp_path / "a.h5")
     text = refused(*typed, "--max-gb", 0.001)
     assert "type --max-gb 1, or a smaller --size" in text
     assert run(*typed, "--max-gb", 1).exit_code == 0

@@ -87,7 +87,10 @@ def test_a_miniature_is_imported_as_planned(tmp_path: Path, name: str) -> None:
     assert {label: info.classes[label] for label in plan.names} == plan.names
     assert info.parameters["source"] == official
     assert info.parameters["subset"] is True
-    assert info.parameters["resize"] == OFFICIAL[official].resize
+    expected = OFFICIAL[official]
+    how = {"resize": expected.resize} if expected.store == "pixels" else {"store": expected.store}
+    assert info.parameters | how == info.parameters
+    assert (info.first.crop is None) == (expected.store == "pixels")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -227,13 +230,14 @@ def test_a_squashed_image_keeps_its_edges(tmp_path: Path) -> None:
 
 def test_more_pixels_than_asked_for_are_kept_as_jpeg(tmp_path: Path) -> None:
     official, plan = build("voc2007", tmp_path)
-    info = imported(official, plan.root, "--max-gb", 0)
+    info = imported(official, plan.root, "--max-gb", 0, "--store", "pixels")
     assert info.splits["train"].encoded
     assert "lossy" in info.parameters["encoded"]
     assert_as_planned(info, plan.splits)
-    done = run(official, plan.root, "--subset", "--skip-broken", "--out", tmp_path / "b.h5", "--max-gb", 0.0001)
+    typed = (official, plan.root, "--subset", "--skip-broken", "--store", "pixels", "--out")
+    done = run(*typed, tmp_path / "b.h5", "--max-gb", 0.0001)
     assert "kept as JPEG of quality 95, which loses a little" in done.output
-    done = run(official, plan.root, "--subset", "--skip-broken", "--out", tmp_path / "c.h5")
+    done = run(*typed, tmp_path / "c.h5")
     assert "kept as pixels, 0.00 GB, nothing lost (up to --max-gb 8)" in done.output
     assert (read_info(tmp_path / "c.h5").splits["train"].height, plan.n_classes) == (224, 20)
 

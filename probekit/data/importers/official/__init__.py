@@ -101,7 +101,8 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
     if choices.train_with_val and "val" in splits:
         splits["train"] = [*splits["train"], *splits.pop("val")]
     chosen = choose_splits({split: list(items) for split, items in splits.items()}, options)
-    parameters = {"resize": options.resize, "subset": choices.subset, **given, **listing.parameters}
+    resize = {} if options.kept else {"resize": options.resize}
+    parameters = {**resize, "subset": choices.subset, **given, **listing.parameters}
     classes = tuple(map(readable, listing.classes))
     return Source(
         name,

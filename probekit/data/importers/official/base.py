@@ -14,6 +14,7 @@ from probekit.data.importers.images import File
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
 MAX_GB = 8.0
+PHOTOGRAPHS = "short:512"  # papers resize to 256 to test: twice that loses nothing of it, and crops of half a side none
 FOLDS = 10  # official divisions of the sets that have them
 
 
@@ -72,6 +73,7 @@ class Official:
         needs: What the folder holds; empty for a set that needs no folder.
         labels: What `--labels` may be, the usual one first, and how many classes that makes.
         fold: Which of the ten official divisions is taken if none is typed; None for a set that is whole without one.
+        store: How images are kept, if nothing is typed.
         size: Pixels a side, if none is typed.
         resize: How, if nothing is typed.
         test_fraction: Share of all images that becomes test where there is no official test split, if nothing is typed.
@@ -85,6 +87,7 @@ class Official:
     takes: frozenset[str] = frozenset()
     labels: Mapping[str, int] = field(default_factory=dict)
     fold: int | None = None
+    store: str = "pixels"
     size: int = 224  # LCR, section 4.1, and most papers on these sets; ConRec, authors' code
     resize: str = "crop"
     channels: int = 3

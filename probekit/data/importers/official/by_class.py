@@ -8,6 +8,7 @@ from pathlib import Path
 from probekit.data.importers.base import Skipped
 from probekit.data.importers.images import SUFFIXES, File
 from probekit.data.importers.official.base import (
+    PHOTOGRAPHS,
     Choices,
     Listing,
     Official,
@@ -158,4 +159,5 @@ CALTECH101 = Official(
     takes=frozenset({"labels"}),
     labels={OBJECTS: 101, WITH_BACKGROUND: 102},
     test_fraction=0.2,  # own choice: there is no official split
+    store=PHOTOGRAPHS,
 )

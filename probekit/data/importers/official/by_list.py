@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from probekit.data.importers.images import File
-from probekit.data.importers.official.base import Choices, Listing, Official, find_folder, image_file, need, read_lines
+from probekit.data.importers.official.base import (
+    PHOTOGRAPHS,
+    Choices,
+    Listing,
+    Official,
+    find_folder,
+    image_file,
+    need,
+    read_lines,
+)
 
 
 def _listed(root: Path, path: Path, index: dict[str, int], *, ending: str = "") -> list[File]:
@@ -52,6 +61,7 @@ DTD = Official(
     needs="dtd/: images/, labels/",
     takes=frozenset({"train_with_val", "fold"}),
     fold=1,
+    store=PHOTOGRAPHS,
 )
 
 
@@ -76,6 +86,7 @@ FOOD101 = Official(
     sizes={"train": 75_750, "test": 25_250},
     classes=101,
     needs="food-101/: images/, meta/",
+    store=PHOTOGRAPHS,
 )
 
 
@@ -105,4 +116,5 @@ SUN397 = Official(
     needs="SUN397/: a/ and so on; Partitions/ or beside them: ClassName.txt, Training_01.txt, Testing_01.txt to 10",
     takes=frozenset({"fold"}),
     fold=1,
+    store=PHOTOGRAPHS,
 )

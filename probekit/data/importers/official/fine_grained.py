@@ -9,6 +9,7 @@ import numpy as np
 
 from probekit.data.importers.images import File
 from probekit.data.importers.official.base import (
+    PHOTOGRAPHS,
     Choices,
     Listing,
     Official,
@@ -55,6 +56,7 @@ FLOWERS102 = Official(
     classes=N_FLOWERS,
     needs="jpg/, imagelabels.mat, setid.mat",
     takes=frozenset({"train_with_val"}),  # 2040 training images, as in the ConRec paper
+    store=PHOTOGRAPHS,
 )
 
 
@@ -90,6 +92,7 @@ STANFORD_DOGS = Official(
     sizes={"train": 12_000, "test": 8_580},
     classes=N_DOGS,
     needs="Images/, train_list.mat, test_list.mat",
+    store=PHOTOGRAPHS,
 )
 
 
@@ -163,6 +166,7 @@ STANFORD_CARS = Official(
     sizes={"train": 8_144, "test": 8_041},
     classes=196,
     needs="devkit/, cars_train/, cars_test/, cars_test_annos_withlabels.mat; or car_ims/, cars_annos.mat",
+    store=PHOTOGRAPHS,
 )
 
 
@@ -193,6 +197,7 @@ CUB200 = Official(
     sizes={"train": 5_994, "test": 5_794},
     classes=N_BIRDS,
     needs="images/, images.txt, image_class_labels.txt, train_test_split.txt, classes.txt",
+    store=PHOTOGRAPHS,
 )
 
 
@@ -231,6 +236,7 @@ FGVC_AIRCRAFT = Official(
     needs="data/images/, data/variants.txt, data/images_variant_train.txt and so on",
     takes=frozenset({"train_with_val", "labels"}),
     labels={"variant": 100, "family": 70, "manufacturer": 30},
+    store=PHOTOGRAPHS,
 )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probekit.data.importers.base import Broken, file_stamp, read_bytes
 from probekit.data.importers.images import File
 from probekit.data.importers.official.base import (
+    PHOTOGRAPHS,
     Choices,
     Listing,
     Official,
@@ -116,4 +117,5 @@ OXFORD_PETS = Official(
     needs="images/, annotations/ with trainval.txt, test.txt and trimaps/",
     takes=frozenset({"labels"}),
     labels={"breed": N_BREEDS, "species": len(SPECIES)},
+    store=PHOTOGRAPHS,
 )

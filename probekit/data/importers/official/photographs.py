@@ -11,7 +11,16 @@ from typing import Any
 
 from probekit.data.importers.base import Skipped, read_text
 from probekit.data.importers.images import SUFFIXES, File
-from probekit.data.importers.official.base import Choices, Listing, Official, find_folder, image_file, need, read_lines
+from probekit.data.importers.official.base import (
+    PHOTOGRAPHS,
+    Choices,
+    Listing,
+    Official,
+    find_folder,
+    image_file,
+    need,
+    read_lines,
+)
 from probekit.data.importers.tree import is_hidden
 
 # ImageNet-1k as folders: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG; classes in the order of the sorted wnids.
@@ -95,6 +104,7 @@ IMAGENET = Official(
     classes=N_CLASSES,
     needs="train/<wnid>/, val/<wnid>/",
     takes=frozenset({"classes", "n_classes"}),
+    store=PHOTOGRAPHS,
 )
 
 
@@ -152,4 +162,5 @@ INAT2019 = Official(
     sizes={"train": 265_213, "test": 3_030},
     classes=1_010,
     needs="train_val2019/, train2019.json, val2019.json",
+    store=PHOTOGRAPHS,
 )

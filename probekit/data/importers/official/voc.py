@@ -9,6 +9,7 @@ from pathlib import Path
 
 from probekit.data.importers.images import File
 from probekit.data.importers.official.base import (
+    PHOTOGRAPHS,
     Choices,
     Listing,
     Official,
@@ -55,6 +56,7 @@ VOC2007 = Official(
     classes=len(CLASSES),
     needs="VOCdevkit/VOC2007/ of VOCtrainval and VOCtest: JPEGImages/, ImageSets/Main/",
     takes=frozenset({"train_with_val"}),  # trainval, 5,011 images
+    store=PHOTOGRAPHS,
 )
 VOC2012 = Official(
     about="Pascal VOC 2012, 20 classes, several an image",
@@ -62,4 +64,5 @@ VOC2012 = Official(
     sizes={"train": 5_717, "test": 5_823},
     classes=len(CLASSES),
     needs="VOCdevkit/VOC2012/: JPEGImages/, ImageSets/Main/",
+    store=PHOTOGRAPHS,
 )
