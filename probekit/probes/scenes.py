@@ -51,7 +51,8 @@ def annotated(truth: Truth) -> NDArray[np.bool_]:
     """Which images have masks, `[N]`: of imported ones those with a pixel in any, as some have no segmentation."""
     if truth.info.generator in GENERATORS or not truth.masks:
         return np.full(len(truth.index), bool(truth.masks))
-    return np.any([mask.any((1, 2)) for mask in truth.masks.values()], axis=0)
+    there: NDArray[np.bool_] = np.any([mask.any((1, 2)) for mask in truth.masks.values()], axis=0)
+    return there
 
 
 @dataclass(frozen=True)
