@@ -186,7 +186,9 @@ Table = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="A table with the labels of the files.", rich_help_panel=FOLDERS),
 ]
-Column = Annotated[str | None, typer.Option(help="Its column of class names.", rich_help_panel=FOLDERS)]
+Column = Annotated[
+    str | None, typer.Option(help="Its column of classes; NAME,NAME: classes of 0 and 1.", rich_help_panel=FOLDERS)
+]
 Subset = Annotated[bool, typer.Option("--subset", help="Take what is there, however many.", rich_help_panel=OFFICIAL)]
 Joined = Annotated[
     bool,
