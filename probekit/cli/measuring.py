@@ -46,6 +46,13 @@ WeightsFile = Annotated[
 Normalise = Annotated[
     str, typer.Option(help="For --encoder: imagenet, swav, timm, none, or auto: what weights expect.")
 ]
+TestCrop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RESIZE:SIDE",
+        help="How photographs are seen: the shorter side RESIZE px, of it the middle SIDE px; default: the file's.",
+    ),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
 ]
@@ -69,6 +76,7 @@ def probe(
     pool: shared.TrainedPool = None,
     layer: shared.LayerOrAll = None,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
+    test_crop: TestCrop = None,
     *,
     asked: "Sequence[Probe]",
     encoder: Outsider = None,
@@ -90,6 +98,7 @@ def probe(
     shared.check_run(None if encoder else run)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
+    from probekit.h5 import CentreCrop
     from probekit.probes.measure import conditions_for, probe_run
     from probekit.restore.load import adopt
     from probekit.restore.opened import open_encoder
@@ -102,7 +111,9 @@ def probe(
         about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
         run, data = adopt(outside, check, run=run, data=data, runs=shared.RUNS, data_folder=shared.DATA, **about), None
     opened = open_encoder(run_or_newest(run, shared.RUNS, out), measured, choose_device(device))
-    results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
+    crop = None if test_crop is None else CentreCrop.parse(test_crop)
+    how: dict[str, Any] = {"protocol": protocol, "baselines": baselines, "seed": seed, "test_crop": crop}
+    results = probe_run(opened, asked, data=data, console=out, **how)
     if as_json:
         print_json(results)
     else:
@@ -187,9 +198,9 @@ def heatmap(
     quiet: shared.Quiet = False,
 ) -> None:
     """Show where the encoder looks, and measure whether that is where the evidence is."""
-    names: list[str | None] = [*(run or [None])]
-    for each in names:
-        shared.check_run(each)
+    names: list[str | None] = [None] if run is None else [*run]
+    for name in names:
+        shared.check_run(name)
     if out is not None and len(names) < 2:
         raise ValueError("expected --out with several runs, found one, whose pictures are in its folder; leave it out")
     from probekit.data.locate import run_or_newest
@@ -201,14 +212,14 @@ def heatmap(
     say, every = errors if as_json else console, layer == ALL_LAYERS
     measured = Weights.parse(checkpoint, pool, layer)
     plain, place = replace(measured, layer=None) if every else measured, choose_device(device)
-    opened = [open_encoder(run_or_newest(each, shared.RUNS, say), plain, place) for each in names]
+    opened = [open_encoder(run_or_newest(name, shared.RUNS, say), plain, place) for name in names]
     if every:
         refuse_unmasked(opened[0].dataset(data)[0])
     found = heatmap_runs(opened, asked[0], data=data, seed=seed, out=out, folder=shared.REPORTS, console=say)
-    results = {each.run.name: [result] for each, result in zip(opened, found, strict=True)}
+    results = {each.run.argument: [result] for each, result in zip(opened, found, strict=True)}
     if every:
         for each in opened:
-            results[each.run.name].append(depth_run(each, asked[0], data=data, seed=seed, console=say))
+            results[each.run.argument].append(depth_run(each, asked[0], data=data, seed=seed, console=say))
     if as_json:
         told = {
             name: {read_result(each).name: each for each in own} if every else own[0] for name, own in results.items()
@@ -216,9 +227,9 @@ def heatmap(
         print_json(told if len(told) > 1 else next(iter(told.values())))
         return
     show_results([each for own in results.values() for each in own], console, full=full)
-    name = quote(opened[0].run.argument)
+    first = quote(opened[0].run.argument)
     console.print(
-        f"next: probekit exam {name}   or   probekit report {name}   (what the scores mean: docs/heatmaps.md)"
+        f"next: probekit exam {first}   or   probekit report {first}   (what the scores mean: docs/heatmaps.md)"
     )
 
 
@@ -291,7 +302,6 @@ def report(
 
 def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:
     """What to type next, of the same weights and the same images."""
-    from probekit.h5 import read_info
     from probekit.probes import PROTOCOLS
 
     other = next(known for known in PROTOCOLS if known != protocol)
@@ -300,6 +310,4 @@ def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> No
     given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
     given += "".join(f" {quote(word)}" for word in measured.words)
     look = f"probekit heatmap {name}{given}"
-    unseen = read_info(data or run.data()).multilabel  # maps explain one label an image
-    again = f"probekit probe {name}{given} --protocol {other}"
-    console.print(f"next: {again}" if unseen else f"next: {look}   or   {again}")
+    console.print(f"next: {look}   or   probekit probe {name}{given} --protocol {other}")

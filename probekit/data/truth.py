@@ -1,6 +1,6 @@
 """The truth about a dataset's images that measurements are scored against: masks, and counterfactuals drawn anew."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
-from probekit.h5 import DatasetInfo, Split, read_split
+from probekit.h5 import PRESENT, DatasetInfo, Split, read_split
+
+LABEL_MASK = "mask of the label"
+
+AT_A_TIME = 64  # images that `read_truths` reads: their maps and masks bound its memory; ours
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Truth:
         Raises:
             ValueError: If they are to be drawn anew, and the generator draws other images than the file holds.
         """
+        return self.whole_masks()
+
+    def whole_masks(self) -> dict[str, NDArray[np.bool_]]:
+        """`masks`, whatever the rows are asked about."""
         bits, names = self.split.masks, self.info.mask_names
         if bits is None:
             if self.scenes is None:
@@ -100,6 +108,44 @@ class Truth:
         return factors
 
 
+@dataclass(frozen=True)
+class LabelTruth(Truth):
+    """A row for each label of each image, where images have several: the same image again, with one of its labels.
+
+    `split.labels` int64 `[N]` are these; `index` has the place of an image once for each of them.
+    """
+
+    @cached_property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """That of each row's label, under `LABEL_MASK`, where masks have the names of classes; else as of any truth.
+
+        Empty for a row whose label has no mask.
+        """
+        whole, labels = self.whole_masks(), self.split.labels
+        named = {name: found for name, found in whole.items() if name in self.info.classes}
+        if not named or labels is None:
+            return whole
+        own = np.zeros((len(labels), *self.split.images.shape[1:3]), np.bool_)
+        for name, found in named.items():
+            of_class = labels == self.info.classes.index(name)
+            own[of_class] = found[of_class]
+        return {LABEL_MASK: own}
+
+
+def of_labels(truth: Truth) -> LabelTruth:
+    """The rows of images of several labels once for each label that they show; difficult ones are left out.
+
+    A ValueError if they show none.
+    """
+    split = truth.split
+    assert split.labels is not None
+    rows, labels = np.nonzero(split.labels == PRESENT)
+    if not len(rows):
+        raise ValueError(f"expected images with labels in {truth.info.path}, found none of a class; type: --n 1000")
+    masks = None if split.masks is None else split.masks[rows]
+    return LabelTruth(truth.info, Split(split.images[rows], labels.astype(np.int64), {}, masks), truth.index[rows])
+
+
 def with_shared_noise(info: DatasetInfo) -> DatasetInfo:
     """The same file, whose counterfactuals are drawn with the noise of their image, whatever its settings say.
 
@@ -118,15 +164,30 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     rows = read_split(info.path, split, masks=info.splits[split].masked)
     own = bases(rows.factors, len(rows.images))
     index = own[spaced(len(own), n)]
-    return Truth(
-        info,
-        Split(
-            images=rows.images[index],
-            labels=None if rows.labels is None else rows.labels[index],
-            factors={name: values[index] for name, values in rows.factors.items()},
-            masks=None if rows.masks is None else rows.masks[index],
-        ),
-        index,
+    return Truth(info, _taken(rows, index), index)
+
+
+def read_truths(info: DatasetInfo, split: str, *, images: bool = True) -> Iterator[Truth]:
+    """All images of a split but counterfactuals, as `read_truth` has them, so many at a time that memory is bounded.
+
+    `images`: whether they are wanted; where masks are drawn anew, they are read in any case.
+    """
+    about = info.splits[split]
+    wanted: dict[str, Any] = {"images": images or not about.masked, "masks": about.masked}
+    for start in range(0, about.n, AT_A_TIME):
+        stop = min(start + AT_A_TIME, about.n)
+        rows = read_split(info.path, split, start=start, stop=stop, **wanted)
+        own = bases(rows.factors, stop - start)
+        if len(own):
+            yield Truth(info, _taken(rows, own), start + own)
+
+
+def _taken(rows: Split, index: NDArray[np.int64]) -> Split:
+    return Split(
+        images=rows.images[index] if len(rows.images) else rows.images,  # or they were not wanted
+        labels=None if rows.labels is None else rows.labels[index],
+        factors={name: values[index] for name, values in rows.factors.items()},
+        masks=None if rows.masks is None else rows.masks[index],
     )
 
 

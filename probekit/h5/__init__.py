@@ -35,6 +35,7 @@ from probekit.h5.read import (
     read_info,
     read_labels,
     read_split,
+    seen_by,
     verify,
 )
 from probekit.h5.schema import (

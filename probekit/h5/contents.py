@@ -114,7 +114,8 @@ def arrays_of(group: h5py.Group) -> dict[str, str]:
             about = group[name].attrs
             kind, sides = about["format"], [int(about[side]) for side in ("height", "width", "channels")]
             if kind == PHOTOGRAPHS:
-                kind, sides = f"{kind} {CentreCrop(int(about['resize']), sides[0])}", sides[2:]
+                types[name] = CentreCrop(int(about["resize"]), sides[0]).kind(sides[2])
+                continue
         else:
             data = h5py.Dataset(h5py.h5d.open(group.id, name.encode()), readonly=True)
             kind, sides = data.dtype.str, list(data.shape[1:])

@@ -17,6 +17,7 @@ from probekit.h5.check import HOW, check_file
 from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
 from probekit.h5.contents import as_text, content_hash, digest_of, shifted, sums_of
 from probekit.h5.encoded import EncodedImages, Handles, decode_rows, read_files
+from probekit.h5.photographs import CentreCrop
 from probekit.h5.schema import (
     ABSENT,
     COLUMN_ROWS,
@@ -66,16 +67,27 @@ def file_info(path: Path) -> DatasetInfo:
 
 
 def file_rows(
-    path: Path, split: str, rows: slice, *, images: bool = True, masks: bool = False, columns: bool = True
+    path: Path,
+    split: str,
+    rows: slice,
+    *,
+    images: bool = True,
+    masks: bool = False,
+    columns: bool = True,
+    crop: CentreCrop | None = None,
 ) -> Split:
-    """Rows of a split of a file that has them; what is not asked for is empty. A ValueError if it is malformed."""
+    """Rows of a split of a file that has them; what is not asked for is empty. A ValueError if it is malformed.
+
+    `crop`: the test transform of photographs, in place of the file's own.
+    """
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
         group, sums, found = file[split], all_sums[split], info.splits[split]
         labels = _labels(info, group, rows, sums) if columns else None
         names = found.factors if columns else ()
         factors = {name: read_rows(group, f"factors/{name}", rows, sums) for name in names}
-        pixels = _images(found, group, rows, sums) if images else np.empty((0, *found.shape), np.uint8)
+        seen = found.seen_by(crop) if crop else found
+        pixels = _images(seen, group, rows, sums) if images else np.empty((0, *seen.shape), np.uint8)
         mask = read_rows(group, "masks", rows, sums) if masks and found.masked else None
         if mask is not None and (mask >> len(info.mask_names)).any():
             raise ValueError(f"expected masks of {len(info.mask_names)} bits, found higher bits in {split}/masks")

@@ -1,7 +1,7 @@
 """Names, shapes and settings of the dataset file, shared by reader and writer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +51,10 @@ class SplitInfo:
     def shape(self) -> tuple[int, ...]:
         """The shape of one image: (H, W), or (H, W, 3) in colour."""
         return (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
+
+    def seen_by(self, crop: CentreCrop) -> "SplitInfo":
+        """The same photographs through another test transform; their masks are those of the file's own."""
+        return replace(self, height=crop.side, width=crop.side, crop=crop, masked=False)
 
 
 @dataclass(frozen=True)

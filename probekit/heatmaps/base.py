@@ -4,7 +4,7 @@ Shapes: B batch, C channels, H W image, h w map, D embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -24,6 +24,7 @@ from probekit.registry import MAPS, PARTS, get, map_named
 from probekit.views.recipes import RECIPES, Recipe
 
 Projection = Callable[[Tensor], Tensor]
+ABSENT = -1  # in place of a class: the probe says that there is none of it
 BATCH = 32  # images encoded at a time: bounds the memory of input gradients; on a CPU the fastest, measured
 
 
@@ -138,6 +139,7 @@ class Classifier:
 
     weight: Tensor  # `[K, D]`
     bias: Tensor  # `[K]`
+    each: bool = False  # whether each class is asked about by itself, as where an image has several
 
     @classmethod
     def of(cls, space: Space, probe: LinearProbe, *, classes: int, device: torch.device) -> "Classifier":
@@ -155,13 +157,36 @@ class Classifier:
             torch.from_numpy(bias).float().to(device),
         )
 
+    @classmethod
+    def of_each(cls, space: Space, probes: Sequence[LinearProbe | None], device: torch.device) -> "Classifier":
+        """From a fitted probe for each class; one without, of which train has no two kinds, gets the logit -inf."""
+        weight = torch.zeros(len(probes), space.x.shape[1])
+        bias = torch.full((len(probes),), -torch.inf)
+        for k, probe in enumerate(probes):
+            if probe is not None:
+                weights, biases = map(torch.from_numpy, space.unfold(probe))
+                weight[k], bias[k] = weights[1] - weights[0], biases[1] - biases[0]
+        return cls(weight.to(device), bias.to(device), each=True)
+
+    def predicted(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """The most probable class of embeddings `[B, D]`; where each is asked about by itself the label, or `ABSENT`.
+
+        `labels`: int64 `[B]`, what each is asked about. Returns int64 `[B]`.
+        """
+        logits = self.logits(pooled)
+        if not self.each:
+            return logits.argmax(dim=1)
+        return torch.where(logits.gather(1, labels[:, None])[:, 0] > 0, labels, ABSENT)
+
     def logits(self, pooled: Tensor) -> Tensor:
         """`[B, K]` from embeddings `[B, D]`."""
         return pooled.float() @ self.weight.T + self.bias
 
     def probability(self, pooled: Tensor, labels: Tensor) -> Tensor:
-        """Softmax probability of each image's class, `[B]`."""
-        return self.logits(pooled).softmax(dim=1).gather(1, labels[:, None])[:, 0]
+        """Probability of each image's class, `[B]`: the softmax over all, or of each class by itself the sigmoid."""
+        logits = self.logits(pooled)
+        found = logits.sigmoid() if self.each else logits.softmax(dim=1)
+        return found.gather(1, labels[:, None])[:, 0]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from probekit.data.truth import Truth
 from probekit.h5.schema import EVIDENCE
-from probekit.heatmaps.base import Row
+from probekit.heatmaps.base import ABSENT, Row
 from probekit.heatmaps.measurement import FILTERS, several_filters
 from probekit.heatmaps.score import SCORES, score_map, upsample
+from probekit.heatmaps.tables import OF_LABELS
 from probekit.output.mosaic import Mosaic, judge
 from probekit.output.pictures import encoder_name
 from probekit.output.style import LETTERS, LIGHT, OUTLINES, PLAIN
@@ -33,6 +34,7 @@ DIM, GROUND = 0.6, 0.2  # an image below a map has this contrast, from this grey
 ALIKE = 1e-4  # of the largest value: maps that differ by less are one
 TITLE = "Orange is above zero, blue below, on one scale a row, at its end."
 JUDGED = "Framed in blue, ✓: the probe is right; in orange, ✗: what it says instead."
+OF_LABEL = "White lines: what the label above is held against; under each map its AUROC against that."
 OUTLINED = "White lines: the evidence of the map's factor; under each map its AUROC against it."
 
 
@@ -92,7 +94,7 @@ def _drawn(title: str, truth: Truth, shown: Sequence[Sample], rows: Sequence[tup
     evidence = evidence_of(truth)
     colours = dict(zip(evidence, OUTLINES.values(), strict=False))
     lines = 1 + bool(evidence)
-    title += f" {OUTLINED}" * bool(evidence)
+    title += f" {OF_LABEL if set(evidence) <= set(OF_LABELS) else OUTLINED}" * bool(evidence)
     keys = {colour: name.replace(EVIDENCE, "evidence of ") for name, colour in colours.items()}
     mosaic = Mosaic(lines + len(rows), len(shown) + BAR, title=title, keys=keys, heads=1, left=NAMES, below=1.1)
     mosaic.name(0, "image")
@@ -128,7 +130,8 @@ def choose(truth: Truth, predicted: NDArray[np.int64] | None) -> list[Sample]:
             first = [places[right][:1], places[~right][:1]]
             places = np.concatenate([*first, np.setdiff1d(places, np.concatenate(first))])
         for i in places[:most].tolist():
-            found.append(Sample(i, classes[k], None if predicted is None else classes[predicted[i]]))
+            said = None if predicted is None else "absent" if predicted[i] == ABSENT else classes[predicted[i]]
+            found.append(Sample(i, classes[k], said))
     return found
 
 

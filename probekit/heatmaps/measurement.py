@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 from probekit.heatmaps import tables
 from probekit.heatmaps.verdict import verdicts
@@ -31,6 +31,7 @@ FILTERS = "gfb:"  # begins the names of maps of single filters
 class Mean(TypedDict):
     mean: Number | None
     ci: Interval
+    classes: NotRequired[dict[str, Any]]
 
 
 class Against(Mean):
@@ -87,6 +88,7 @@ class AboutMaps(About):
     chance: dict[str, Number]
     left_out: list[str]
     probe: Explained | None
+    labels: NotRequired[Count]
 
 
 def _meanings(of: Mapping[str, str]) -> str:
@@ -166,6 +168,7 @@ class Heatmap(Measurement):
         masks = sorted(result["masks"], key=lambda mask: not mask.startswith(tables.EVIDENCE))
         has_evidence = any(mask.startswith(tables.EVIDENCE) for mask in masks)
         found = [tables.scores_table(result, rows, mask, f"scores-{i}", has_evidence) for i, mask in enumerate(masks)]
+        found += [tables.labels_table(rows, mask, f"labels-{i}") for i, mask in enumerate(masks) if "labels" in result]
         found += tables.faithfulness_tables(result, rows)
         found += [tables.swap_table(rows, factor, f"swap-{i}-table") for i, factor in enumerate(tables.swapped(rows))]
         return [*found, *tables.sanity_tables(rows)]
@@ -194,8 +197,12 @@ class Heatmap(Measurement):
         lines = []
         if result["probe"]:
             found = percents(result["probe"]["accuracy"], result["probe"]["ci"])
-            share = f"{found.number} % of these images {found.ends}".rstrip()
-            lines.append(f"Explained: a linear probe, target {result['target']}, right on {share}.")
+            those = "" if "labels" in result else " of these images"
+            share = f"{found.number} %{those} {found.ends}".rstrip()
+            if "labels" in result:
+                lines.append(f"Explained: a linear probe a label, target logit; of the labels here it finds {share}.")
+            else:
+                lines.append(f"Explained: a linear probe, target {result['target']}, right on {share}.")
         lines += verdicts(result)
         if not result["masks"]:
             lines.append(f"{result['data']} holds no masks, so the maps have no scores against them.")
@@ -210,7 +217,7 @@ class Heatmap(Measurement):
         return [*lines, *(f"Left out: {line}." for line in result["left_out"])]
 
     def named(self) -> tuple[str, ...]:
-        return "AUROC: ", "rank accuracy: ", *MASKED, *(f"{name}: " for name in MASKED)
+        return *(f"{name}: " for name in tables.SCORES.values()), *MASKED, *(f"{name}: " for name in MASKED)
 
     def numbers(self, row: Row) -> dict[str, Score]:
         """Its scores, and Average Drop and Increase as shares; of a drop less is better."""
@@ -224,12 +231,15 @@ class Heatmap(Measurement):
         return found
 
     def scores(self, row: Row) -> dict[str, Score]:
-        """AUROC and rank accuracy against the evidence of each class factor; a ceiling's own factor alone."""
+        """AUROC and rank accuracy against the evidence of each class factor; a ceiling's own factor alone.
+
+        Of images with several labels those of the labels, and pointing and relevance mass, which benchmarks have.
+        """
         found = {}
         for mask, scores in row["scores"].items():
             factor = mask.removeprefix(tables.EVIDENCE)
-            if mask.startswith(tables.EVIDENCE) and row["target"] in ("", factor):
-                for key in ("auroc", "rank_accuracy"):
+            if mask in tables.OF_LABELS or (mask.startswith(tables.EVIDENCE) and row["target"] in ("", factor)):
+                for key in tables.SCORES if mask in tables.OF_LABELS else ("auroc", "rank_accuracy"):
                     found[f"{tables.SCORES[key]}: {factor}"] = Score(scores[key]["mean"], scores[key]["ci"])
         return found
 

@@ -17,9 +17,10 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from probekit.heatmaps.base import BATCH, Questions, Subject, Target, as_inputs, map_rows
+from probekit.heatmaps.means import OverImages
 from probekit.heatmaps.score import explanation, upsample
 from probekit.models.extract import eval_mode
-from probekit.statistics import mean_over_images, ratio_over_images
+from probekit.statistics import ratio_over_images
 
 Floats = NDArray[np.floating]
 STEPS = 5  # ours: fifths of the pixels that differ (docs/log.md)
@@ -106,8 +107,7 @@ def faithfulness(
     before: NDArray[np.float64],
     fill: Tensor,
     maps: NDArray[np.float32],
-    *,
-    seed: int,
+    means: OverImages,
 ) -> dict[str, Any]:
     """Average Drop, Increase and Gain of the true class's probability, and the mean of the map, with intervals.
 
@@ -123,7 +123,7 @@ def faithfulness(
         "average_gain": average_gain(before, after),
         "mean_map": seen.mean(axis=(1, 2)),
     }
-    return {"n": len(images)} | {name: mean_over_images(values, seed=seed) for name, values in scores.items()}
+    return {"n": len(images)} | {name: means.mean(values) for name, values in scores.items()}
 
 
 @dataclass(frozen=True)

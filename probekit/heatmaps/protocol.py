@@ -17,6 +17,7 @@ from probekit.config import SIDE
 from probekit.data.truth import Truth, spaced
 from probekit.h5.schema import EVIDENCE
 from probekit.heatmaps.base import Questions, Row, Subject, as_inputs, encode, map_rows, parts_of, unmet
+from probekit.heatmaps.means import OverClasses, OverImages
 from probekit.heatmaps.perturb import IMAGES, Fresh, Pairs, by_target, check, confidence, faithfulness, swap
 from probekit.heatmaps.score import area_average, localise, localise_ceiling, upsample
 from probekit.models.self_attention import Attended, attended
@@ -44,6 +45,7 @@ class Evaluation:
     random_questions: Questions  # with targets of the random encoder's probe
     labels: Tensor | None  # int64 `[N]`, on the device; None without a classifier
     counterfactuals: Mapping[str, Tensor]  # by class factor, uint8 `[N, C, H, W]`
+    means: OverImages  # how scores of rows become one number
     perturb: int  # how many images the perturbation scores use; 0 leaves them out
     seed: int
 
@@ -83,7 +85,7 @@ def evaluate(
         "probe": _accuracy(work, predicted),
         "grid": list(found.grid),
         "masks": list(work.truth.masks),
-        "chance": {name: _share(mask) for name, mask in work.truth.masks.items()},
+        "chance": {name: _share(mask, work.means) for name, mask in work.truth.masks.items()},
         "rows": found.entries,
         "left_out": found.left_out,
     }
@@ -100,7 +102,8 @@ def localised(work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str
     attention = attended(work.trained.encoder, as_inputs(work.questions.images[:1]))
     has_weights = first.weights is not None
     names, left_out = choose_maps(work.trained, asked, has_weights=has_weights, attention=attention)
-    tell(f"maps of {len(work.questions)} images: {', '.join(names)}")
+    of = "labels" if isinstance(work.means, OverClasses) else "images"
+    tell(f"maps of {len(work.questions)} {of}: {', '.join(names)}")
     own, pooled = map_rows(names, work.trained, work.questions, encoder="trained")
     mapped = first.map if work.trained.encoder.has_map else work.questions.images[..., ::SIDE, ::SIDE]
     grid = (mapped.shape[2], mapped.shape[3])  # of the baselines and the ceiling
@@ -118,12 +121,11 @@ def localised(work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str
     if masks:
         tell(f"scores of {len(rows)} rows against {len(masks)} masks")
     scored = [
-        _describe(row) | {"scores": scores}
-        for row, scores in zip(rows, localise(rows, masks, seed=work.seed), strict=True)
+        _describe(row) | {"scores": scores} for row, scores in zip(rows, localise(rows, masks, work.means), strict=True)
     ]
     if masks:
         ceilings = _ceilings(work, grid)
-        scores = localise_ceiling(masks, grid, seed=work.seed)
+        scores = localise_ceiling(masks, grid, work.means)
         rows += ceilings
         scored += [_describe(row) | {"scores": scores} for row in ceilings]
     else:
@@ -133,18 +135,17 @@ def localised(work: Evaluation, asked: Sequence[str] | None, tell: Callable[[str
     return Scored(names, pooled, grid, rows, scored, left_out)
 
 
-def _share(mask: NDArray[np.bool_]) -> float:
+def _share(mask: NDArray[np.bool_], means: OverImages) -> float:
     """The mask's share of the images that have it: the others have no score."""
-    there = mask[mask.any(axis=(1, 2))]
-    return float(there.mean()) if len(there) else 0.0
+    share = mask.mean(axis=(1, 2))
+    return float(means.mean(np.where(share > 0, share, np.nan))["mean"] or 0.0)
 
 
 def _predicted(work: Evaluation, pooled: Tensor) -> NDArray[np.int64] | None:
-    """The classes that the probe predicts; None without one."""
+    """The classes that the probe predicts, as `Classifier.predicted`; None without one."""
     if work.labels is None or work.trained.classifier is None:
         return None
-    found: NDArray[np.int64] = work.trained.classifier.logits(pooled).argmax(dim=1).cpu().numpy()
-    return found
+    return work.trained.classifier.predicted(pooled, work.labels).cpu().numpy()
 
 
 def _accuracy(work: Evaluation, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:
@@ -225,7 +226,7 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
         maps = row.maps[some]
         for name in by_target(part.fills, row.target):
             entry["perturbation"][name] = faithfulness(
-                work.trained, part.images, work.labels[at], before, part.fills[name], maps, seed=work.seed
+                work.trained, part.images, work.labels[at], before, part.fills[name], maps, work.means.part(some)
             )
         for name in by_target(pairs, row.target):
             entry["swap"][name] = swap(work.trained, pairs[name], maps, seed=work.seed)

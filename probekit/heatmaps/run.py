@@ -14,17 +14,19 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit.data.split import check_channels, check_divisible, shrunk
-from probekit.data.truth import Truth, read_truth
+from probekit.data.truth import LabelTruth, Truth, of_labels, read_truth
 from probekit.h5 import DatasetInfo, Split, read_split
 from probekit.heatmaps.base import Classifier, Context, Questions, Row, Subject
 from probekit.heatmaps.draw import draw_gallery
 from probekit.heatmaps.draw_filters import draw_filters
 from probekit.heatmaps.maps.gradcam_loss import loss_notes
 from probekit.heatmaps.maps.gradcam_ssl import project
+from probekit.heatmaps.means import OverClasses, OverImages
 from probekit.heatmaps.measurement import Heatmap, several_filters
 from probekit.heatmaps.protocol import Evaluation, evaluate
 from probekit.heatmaps.targets import fill, make_targets
 from probekit.models.extract import extract
+from probekit.probes.average_precision import fit_each
 from probekit.probes.measure import said_of_random
 from probekit.probes.protocol import Part, fit_label
 from probekit.restore.draw import draw_run
@@ -58,7 +60,7 @@ class Subjects:
         context: Context,
     ) -> None:
         self.images, self.val, self.classes = images, val, classes
-        labels = split.class_labels
+        labels = split.labels
         self.labels = labels if labels is not None and len(np.unique(labels)) > 1 else None
         self.groups = split.factors.get("pair_id")
         if opened.config is not None:
@@ -97,6 +99,9 @@ class Subjects:
             images, split = self.val
             assert split.labels is not None
             val = Part(extract(encoder, images), split.labels)
+        if self.labels.ndim == 2:
+            space, probes, _ = fit_each(part, val, protocol=PROTOCOL, seed=self.context.seed)
+            return Classifier.of_each(space, probes, self.images.device)
         space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed, val=val)
         return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
 
@@ -134,6 +139,8 @@ def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: i
             settings["notes"].append(coarse)
             console.print(f"warning: {coarse}")
         explained = f", target {settings['target']}" if settings["target"] else ""
+        told = f"{settings['n']} images"
+        told = f"the {settings['labels']} labels of {told}" if "labels" in settings else told
         result = {
             "schema": asked.schema(),
             "run": run.name,
@@ -142,7 +149,7 @@ def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: i
             "checkpoint": str(opened.weights),
             "checkpoint_hash": opened.hash,
             **settings,
-            "how": f"Maps of {settings['n']} images of the split {settings['split']}{explained}.",
+            "how": f"Maps of {told} of the split {settings['split']}{explained}.",
             "options": asked.options,
             "seed": seed,
             "command": command(opened, asked, data, seed),
@@ -187,10 +194,16 @@ def prepare(
         raise ValueError(f"expected a train split in {info.path}, which the probe is fitted on; choose another --data")
     split = "test" if "test" in info.splits else "train"
     check_channels(info, opened.encoder.spec["channels"])
-    if info.multilabel:
-        raise ValueError(f"expected one label an image, found several in {info.path}; choose another --data")
     truth = read_truth(info, split, asked.n)
-    console.print(f"looking into {opened.run.name}, {opened.after}, at {len(truth.index)} {split} images ...")
+    n = len(truth.index)
+    console.print(f"looking into {opened.run.name}, {opened.after}, at {n} {split} images ...")
+    several = truth.split.labels is not None and truth.split.labels.ndim == 2
+    if several:
+        if asked.target not in (None, "logit"):
+            raise ValueError(
+                f"expected --target logit where images have several labels, found {asked.target}; type: --target logit"
+            )
+        truth = of_labels(truth)
     images = placed(truth.split.images)
     if opened.encoder.input is None:
         check_divisible((images.shape[2], images.shape[3]), opened.encoder.stride)
@@ -217,7 +230,7 @@ def prepare(
     for note in notes:
         console.print(f"note: {note}")
     labels = _labels(truth, trained, subjects, device)
-    target = asked.target or ("pair" if truth.counterfactuals else "margin")
+    target = asked.target or ("logit" if several else "pair" if truth.counterfactuals else "margin")
     others = {factor: placed(found.images) for factor, found in truth.counterfactuals.items()}
     mean = reading.images.mean(axis=(0, 1, 2))
     fills = {factor: placed(pixels) for factor, pixels in _fills(asked.fill, truth, target, mean).items()}
@@ -232,12 +245,21 @@ def prepare(
         random_questions=questions if random is None else _ask(random, questions, labels, target, truth),
         labels=labels,
         counterfactuals=others,
+        means=means_of(truth, seed),
         perturb=asked.perturb,
         seed=seed,
     )
-    settings = {key: opened.header[key] for key in ("method", "epoch")} | {"split": split, "n": len(truth.index)}
+    settings = {key: opened.header[key] for key in ("method", "epoch")} | {"split": split, "n": n}
+    settings |= {"labels": len(truth.index)} if several else {}
     settings |= {"size": list(truth.split.images.shape[1:3]), "protocol": PROTOCOL}
     return work, settings | {"target": target if labels is not None else None, "notes": notes}
+
+
+def means_of(truth: Truth, seed: int) -> OverImages:
+    """How scores become one number: over classes where each row is one of the labels of an image."""
+    if not isinstance(truth, LabelTruth) or truth.split.labels is None:
+        return OverImages(seed)
+    return OverClasses(seed, truth.index, truth.split.labels, truth.info.classes)
 
 
 def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
@@ -255,7 +277,7 @@ def _labels(truth: Truth, trained: Subject, subjects: Subjects, device: torch.de
     labels = truth.split.labels
     if labels is None or trained.classifier is None or subjects.labels is None:
         return None
-    unknown = np.setdiff1d(labels, subjects.labels)
+    unknown = np.setdiff1d(labels, torch.isfinite(trained.classifier.bias).nonzero().cpu().numpy())
     if len(unknown):
         names = ", ".join(truth.info.classes[k] for k in unknown[:3])
         raise ValueError(

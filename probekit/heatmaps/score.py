@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from probekit.heatmaps.base import Row
-from probekit.statistics import mean_over_images, ratio_over_images
+from probekit.heatmaps.means import OverImages
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -99,7 +99,7 @@ def chance(masks: Mask) -> NDArray[np.float64]:
     return np.stack([area, area, area, half], axis=2)
 
 
-def localise(rows: Sequence[Row], masks: Masks, *, seed: int) -> list[dict[str, Any]]:
+def localise(rows: Sequence[Row], masks: Masks, means: OverImages) -> list[dict[str, Any]]:
     """Scores of each row: {mask: {score: {mean, ci, n, undefined, normalised}}}; nothing without masks."""
     if not masks:
         return [{} for _ in rows]
@@ -112,15 +112,15 @@ def localise(rows: Sequence[Row], masks: Masks, *, seed: int) -> list[dict[str, 
         if grid not in ceilings:
             ceilings[grid] = ceiling_scores(truth, grid)
         parts = [score_maps(upsample(row.maps[at], size), truth[:, at]) for at in _chunks(len(row.maps))]
-        results.append(_summarise(np.concatenate(parts), flat, ceilings[grid], list(masks), seed))
+        results.append(_summarise(np.concatenate(parts), flat, ceilings[grid], list(masks), means))
     return results
 
 
-def localise_ceiling(masks: Masks, grid: tuple[int, int], *, seed: int) -> dict[str, Any]:
+def localise_ceiling(masks: Masks, grid: tuple[int, int], means: OverImages) -> dict[str, Any]:
     """The scores of the ceiling itself on a grid, as `localise`; normalised they are 1."""
     truth = np.stack(list(masks.values()))
     scores = ceiling_scores(truth, grid)
-    return _summarise(scores, chance(truth), scores, list(masks), seed)
+    return _summarise(scores, chance(truth), scores, list(masks), means)
 
 
 def ceiling_scores(truth: NDArray[np.bool_], grid: tuple[int, int]) -> PerImage:
@@ -139,13 +139,14 @@ def _chunks(n: int) -> list[slice]:
     return [slice(start, start + CHUNK) for start in range(0, n, CHUNK)]
 
 
-def _summarise(scores: PerImage, flat: PerImage, highest: PerImage, names: Sequence[str], seed: int) -> dict[str, Any]:
+def _summarise(
+    scores: PerImage, flat: PerImage, highest: PerImage, names: Sequence[str], means: OverImages
+) -> dict[str, Any]:
     """Means with intervals. Normalised: how far from chance (0) to the ceiling (1) a score lies; it may pass both."""
     gain, room = scores - flat, highest - flat
     return {
         mask: {
-            score: mean_over_images(scores[:, m, s], seed=seed)
-            | {"normalised": ratio_over_images(gain[:, m, s], room[:, m, s], seed=seed)}
+            score: means.mean(scores[:, m, s]) | {"normalised": means.ratio(gain[:, m, s], room[:, m, s])}
             for s, score in enumerate(SCORES)
         }
         for m, mask in enumerate(names)

@@ -7,6 +7,7 @@ from probekit.measurement import BASELINE, Result, Row
 from probekit.output.document import Cell, Table, count, drawing, estimate, number, text
 
 EVIDENCE = "evidence:"  # begins masks of what decides a class factor; the others are whole objects
+OF_LABELS = ("mask of the label", "boxes of the label")  # what each label of an image that has several is held against
 MAP, CEILING = "map", "ceiling"  # kinds of rows, beside `BASELINE`
 KINDS = (MAP, BASELINE, CEILING)
 SCORES = {
@@ -15,6 +16,8 @@ SCORES = {
     "rank_accuracy": "rank accuracy",
     "auroc": "AUROC",
 }
+NAIVE = ("uniform", "centre")
+MEANS = {False: "Means over images", True: "Means over labels, each over its images"}
 SWAP = (
     "Pixels are replaced by those of the counterfactual, the map's highest first; y is what is left of the margin "
     "between their classes, 1 for the image, 0 for its counterfactual. Score: area above the curve; 0.5 for a random "
@@ -36,14 +39,29 @@ def scores_table(result: Result, rows: Sequence[Row], mask: str, key: str, has_e
     told = "" if chance is None else f" Chance, the mask's share of the image: {chance:.3f}; for AUROC 0.5."
     how = (
         "Pointing: whether the highest point lies in the mask; relevance mass: share of the positive map inside "
-        "it; rank accuracy: share of the mask's size of highest pixels inside it; AUROC: over pixels. Means "
-        "over images, 95 % intervals. Rank, normalised: 0 is chance, 1 the mask itself at the map's grid. Undefined: "
-        f"images without a score, which no mean counts.{told}"
+        "it; rank accuracy: share of the mask's size of highest pixels inside it; AUROC: over pixels. "
+        f"{MEANS['labels' in result]}, 95 % intervals. Rank, normalised: 0 is chance, 1 the mask itself at the map's "
+        f"grid. Undefined: images without a score, which no mean counts.{told}"
     )
     columns = (*SCORES.values(), "rank accuracy, normalised", "undefined")
     title = f"Scores against {mask if factor is None else f'the evidence of {factor}'}"
     cells = [_mask_scores(row["scores"][mask]) for row in kept]
     return _table(key, title, how, columns, kept, cells, "undefined", folded=factor is None and has_evidence)
+
+
+def labels_table(rows: Sequence[Row], mask: str, key: str) -> Table:
+    """The scores of each label by itself, of the maps of the encoder and of the baselines that know no image."""
+    shown = [row for row in rows if row["kind"] == MAP or row["name"] in NAIVE]
+    classes = list(dict.fromkeys(name for row in shown for name in row["scores"][mask]["auroc"].get("classes", ())))
+    lines = []
+    for name in classes:
+        for row in shown:
+            own = {score: row["scores"][mask][score]["classes"].get(name) or {} for score in SCORES}
+            lines.append([text(name), text(_label(row)), *(estimate(own[score], 2) for score in SCORES)])
+            lines[-1].append(count(own["auroc"].get("n", 0)))
+    columns = ("label", "map", *SCORES.values(), "images")
+    how = "As above, of each label by itself, over the images that show it."
+    return Table(key, f"Each label, against the {mask}", how, columns, lines, folded=True, details=frozenset())
 
 
 def _table(
@@ -85,7 +103,7 @@ def faithfulness_tables(result: Result, rows: Sequence[Row]) -> list[Table]:
     how = (
         f"Each image is seen through its map, the rest filled with {result['fill']}, and the true class's probability "
         "compared. Average Drop, in %: low is good; Increase and Gain, in %: high. A map of ones is perfect, so the "
-        "mean of the map, 0 to 1, stands beside. Means over images, 95 % intervals."
+        f"mean of the map, 0 to 1, stands beside. {MEANS['labels' in result]}, 95 % intervals."
     )
     filled = any(factor for _, factor, _ in kept)
     columns = (*(["fill"] * filled), "drop %", "increase %", "gain %", "mean map", "n")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from probekit.h5 import DIFFICULT
 from probekit.probes import AP_FORMS as FORMS
-from probekit.probes.linear import SOLVER, Space, fit
+from probekit.probes.linear import SOLVER, LinearProbe, Space, fit
 from probekit.probes.protocol import FIXED_C, Part, check_features, choose, validation_part
 from probekit.statistics import MIN_IMAGES, RESAMPLES, percentiles
 
@@ -42,11 +42,15 @@ def multilabel(
     for part, where in ((train, "train"), (test, "test"), (val, "val")):
         if part is not None:
             _check(part, f"{where}, {name}", train.x.shape[1:], len(classes))
-    logits, notes, chosen = _logits(train, test, val, protocol=protocol, seed=seed)
-    fitted = np.array([C is not None for C in chosen])
+    space, probes, notes = fit_each(train, val, protocol=protocol, seed=seed)
+    z_test, logits = space.project(test.x), np.zeros((len(test.y), len(classes)))
+    for k, probe in enumerate(probes):
+        if probe is not None:
+            logits[:, k] = z_test @ (probe.weight[1] - probe.weight[0]) + probe.bias[1] - probe.bias[0]
+    fitted = np.array([probe is not None for probe in probes])
     scored = score_logits(logits, test.y, classes=classes, seed=seed, fitted=fitted)
-    for found, C, note in zip(scored["per_class"], chosen, notes, strict=True):
-        found |= {"C": C, "note": found["note"] or note}
+    for found, probe, note in zip(scored["per_class"], probes, notes, strict=True):
+        found |= {"C": None if probe is None else probe.C, "note": found["note"] or note}
     return {
         "name": name,
         "kind": kind,
@@ -139,10 +143,10 @@ def _forms(counts: NDArray[np.integer], truth: NDArray[np.bool_], ends: NDArray[
     return {"voc2007": points, "voc2010": (envelope * steps).sum(axis=1), "step": (precision * steps).sum(axis=1)}
 
 
-def _logits(
-    train: Part, test: Part, val: Part | None, *, protocol: str, seed: int
-) -> tuple[Floats, list[str], list[float | None]]:
-    """Logits of test `[n, K]`, a note for each class, and its C; None where a class cannot be fitted."""
+def fit_each(
+    train: Part, val: Part | None, *, protocol: str, seed: int
+) -> tuple[Space, list[LinearProbe | None], list[str]]:
+    """A probe for each class, fitted in one space, and a note; None where train shows one kind of label only."""
     held = np.zeros(len(train.y), dtype=np.bool_)
     if protocol == "tuned" and val is None:
         held = validation_part(rarest(train.y), seed=seed, groups=train.groups)
@@ -150,15 +154,13 @@ def _logits(
     choosing = Space.of(train.x[~held], standardise=True) if protocol == "tuned" and len(asked.y) else None
     z_held = None if choosing is None else choosing.project(asked.x)
     space = Space.of(train.x, standardise=protocol == "tuned")
-    z_test = space.project(test.x)
-    logits = np.zeros((len(test.y), train.y.shape[1]))
-    notes, chosen = [""] * train.y.shape[1], list[float | None]()
+    notes, probes = [""] * train.y.shape[1], list[LinearProbe | None]()
     for k in range(train.y.shape[1]):
         known = train.y[:, k] != DIFFICULT
         y = train.y[known, k].astype(np.int64)
         if len(np.unique(y)) < 2:
             notes[k] = "one kind of label only in train"
-            chosen.append(None)
+            probes.append(None)
             continue
         C = FIXED_C
         if choosing is not None and z_held is not None:
@@ -168,10 +170,8 @@ def _logits(
                 C = choose(choosing.z[fitted[~held]], y_fit, z_held[scored], y_held)
             else:
                 notes[k] = f"too few samples to choose C on held-out data; C = {FIXED_C:g}"
-        probe = fit(space.z[known], y, C=C)
-        logits[:, k] = z_test @ (probe.weight[1] - probe.weight[0]) + probe.bias[1] - probe.bias[0]
-        chosen.append(C)
-    return logits, notes, chosen
+        probes.append(fit(space.z[known], y, C=C))
+    return space, probes, notes
 
 
 def rarest(y: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -72,7 +72,7 @@ def test_the_mosaic_has_every_filter_with_how_often_it_is_the_largest(tmp_path_f
     rows = [Row(f"gfb:{k}", f"gfb:{k}", "map", "", "trained", "", True, maps[k]) for k in range(11)]
     figure = draw_filters(RESULT, truth, rows)
     told = [text.get_text() for text in figure.axes[0].texts]
-    shares = dict(re.fullmatch(r"(\d+): (\d+) %", text).groups() for text in told if ": " in text)  # type: ignore[union-attr]
+    shares = {found[1]: found[2] for text in told if (found := re.fullmatch(r"(\d+): (\d+) %", text))}
     largest = maps.max(axis=0)
     expected = {str(k): f"{100 * (maps[k] == largest).mean():.0f}" for k in range(11)}
     assert shares == expected

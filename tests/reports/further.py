@@ -37,6 +37,7 @@ ASKED: tuple[Probe, ...] = (
 )
 STEMS = {  # of results files, by measurement
     "multilabel": "multilabel-fixed-last",
+    "dense": "dense-fixed-last",
     "fractions": "fractions-fixed-last",
     "knn": "knn-last",
     "retrieval": "retrieval-last",
@@ -97,6 +98,7 @@ def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
     exam = Exam()
     found["exam"] = result_of("exam", answers.rows(), **answers.about(exam), command="probekit exam a")
     found["reconstruction"] = _rebuilt(seed)
+    found["dense"] = _placed(seed)
     return found
 
 
@@ -183,6 +185,23 @@ def _rebuilt(seed: int) -> dict[str, Any]:
             answers.append(asked | {"factor": "triangle", "n": 0, "right": nothing, "restored": nothing})
         rows.append({"name": name, "kind": kind, "answers": answers})
     return result_of("reconstruction", rows, protocol="reconstruction")
+
+
+def _placed(seed: int) -> dict[str, Any]:
+    """A map and what needs none: of one question three classes, of the other one is nowhere."""
+    rng = np.random.default_rng(seed)
+    nowhere: dict[str, Any] = {"value": None, "ci": None}
+    rows: list[dict[str, Any]] = []
+    for name, kind in (("conrec last", "encoder"), ("position alone", "baseline")):
+        share = float(rng.random())
+        own: dict[str, Any] = {"value": share, "ci": [share / 2, share]}
+        about = {"miou": own, "accuracy": own, "C": 1.0 if kind == "encoder" else None, "note": ""}
+        asked = [
+            {**about, "name": "objects", "classes": ["the rest", "disc", "bar"], "iou": [own] * 3},
+            {**about, "name": "evidence:corner", "classes": ["the rest", "evidence:corner"], "iou": [own, nowhere]},
+        ]
+        rows.append({"name": name, "kind": kind, "n": 9, "grid": [4, 4], "dim": 3, "cells": 80, "questions": asked})
+    return result_of("dense", rows, protocol="fixed")
 
 
 def further_results(run: str = "a", *, classes: Sequence[str] = CLASSES, seed: int = 0, **about: Any) -> dict[str, Any]:
