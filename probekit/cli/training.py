@@ -62,6 +62,7 @@ GPUs = Annotated[
 RunMade = Annotated[
     str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=shared.OUTPUT)
 ]
+Status = Annotated[bool, typer.Option("--status", help="Only say where every run stands, and what is known.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")]
 
 
@@ -193,9 +194,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the commands, one a line, and the GPU hours.")
     ] = False,
-    status: Annotated[
-        bool, typer.Option("--status", help="Only say where every run stands, and what is known.")
-    ] = False,
+    status: Status = False,
     name: SweepMade = None,
     overwrite: shared.Overwrite = False,
     formats: shared.Formats = "",
