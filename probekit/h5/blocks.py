@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from probekit.h5.checksums import zlib
 from probekit.h5.contents import digest_of, sums_of
 from probekit.h5.file import Split
+from probekit.h5.objects import ObjectRows
 from probekit.h5.photographs import CentreCrop
 from probekit.h5.schema import chunk_rows
 
@@ -27,13 +28,14 @@ class Block:
 
     `shape`: the shape of the images: (rows, H, W) or (rows, H, W, 3); `chunks`: under "images", and "masks" if there
     are any: each chunk's bytes as stored; `digest`: of the rows (`probekit.h5.contents`); `columns`: under "labels" and
-    "factors/<name>": one array `[rows]` each.
+    "factors/<name>": one array `[rows]` each; `objects`: those of each image, if there are any.
     """
 
     shape: tuple[int, ...]
     chunks: dict[str, Sequence[bytes | memoryview]]
     digest: int
     columns: dict[str, NDArray[Any]]
+    objects: ObjectRows | None = None
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class EncodedBlock:
     """Consecutive rows whose images are files.
 
     `image_shape`: the shape of each image once decoded: (H, W) or (H, W, 3); `files`: one JPEG file an image, as
-    `encode` makes them; `columns`: as of a `Block`; `masks`: `[n, H, W]`, if there are any. Of photographs also
-    `sizes`: height and width of each, int32 `[n, 2]`; `crop`: the test transform that gives them that shape.
+    `encode` makes them; `columns` and `objects`: as of a `Block`; `masks`: `[n, H, W]`, if there are any. Of
+    photographs also `sizes`: height and width of each, int32 `[n, 2]`; `crop`: the test transform that gives them that
+    shape.
     """
 
     image_shape: tuple[int, ...]
@@ -51,6 +54,7 @@ class EncodedBlock:
     masks: NDArray[Any] | None = None
     sizes: NDArray[np.int32] | None = None
     crop: CentreCrop | None = None
+    objects: ObjectRows | None = None
 
 
 def pack(rows: Split, compression: str) -> Block:
@@ -72,8 +76,9 @@ def pack(rows: Split, compression: str) -> Block:
         sums_of(np.ascontiguousarray(rows.images)),
         None if rows.masks is None else np.ascontiguousarray(rows.masks),
         columns,
+        None if rows.objects is None else rows.objects.rows,
     )
-    return Block(rows.images.shape, chunks, digest, columns)
+    return Block(rows.images.shape, chunks, digest, columns, rows.objects)
 
 
 def as_columns(labels: NDArray[Any] | None, factors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -106,7 +106,12 @@ def _check_split(
         raise ValueError(f"expected the columns {sorted(factors)} in {name}/factors, found {sorted(columns)}")
     for factor in factors:
         _expect_shape(_array(columns, factor, COLUMN_KINDS, None), (n,))
-    return SplitInfo(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded, crop)
+    held = _objects(group, n, classes) if "objects" in group else None
+    return SplitInfo(
+        *(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded, crop),
+        boxed=held is not None,
+        instances=bool(held),
+    )
 
 
 def _image_shape(group: h5py.Group) -> tuple[int, int, int, int]:
@@ -123,15 +128,7 @@ def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
     """N, H, W and C of images that are kept as files."""
     if "images" in group:
         raise ValueError(f"expected images or encoded in {group.name}, found both")
-    encoded = _member(group, "encoded", h5py.Group)
-    data, offsets = _array(encoded, "bytes", "u", 1), _array(encoded, "offsets", "i", 8)
-    plain = data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0
-    if data.ndim != 1 or not plain or group.file.userblock_size:  # they are read without HDF5's help
-        raise ValueError(f"expected one row of uncompressed, chunked bytes in {data.name}, found something else")
-    if offsets.ndim != 1 or len(offsets) < 2 or offsets.chunks:
-        raise ValueError(
-            f"expected one row of N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}"
-        )
+    encoded, n = _files(group, "encoded")
     if (kind := _text(encoded, "format")) not in (FORMAT, PHOTOGRAPHS):
         raise ValueError(f"expected format {FORMAT!r} or {PHOTOGRAPHS!r} in {encoded.name}, found {kind!r}")
     height, width, channels = (_integer(encoded, name) for name in ("height", "width", "channels"))
@@ -139,7 +136,34 @@ def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
         raise ValueError(
             f"expected pixels, and 1 or 3 channels, in {encoded.name}, found {height} x {width} x {channels}"
         )
-    return len(offsets) - 1, height, width, channels
+    return n, height, width, channels
+
+
+def _objects(group: h5py.Group, n: int, classes: tuple[str, ...]) -> bool:
+    """Whether the objects of the images of a split, which has `n`, have masks."""
+    objects, found = _files(group, "objects")
+    if found != n:
+        raise ValueError(f"expected {n} offsets, and one more, in {objects.name}, found {found}")
+    if not classes:
+        raise ValueError(f"expected class names for {objects.name}, found none in attribute 'classes'")
+    masked = _integer(objects, "masks")
+    if masked not in (0, 1):
+        raise ValueError(f"expected 0 or 1 in attribute 'masks' of {objects.name}, found {masked}")
+    return masked == 1
+
+
+def _files(group: h5py.Group, name: str) -> tuple[h5py.Group, int]:
+    """A group of files of bytes, one an image, and how many there are."""
+    held = _member(group, name, h5py.Group)
+    data, offsets = _array(held, "bytes", "u", 1), _array(held, "offsets", "i", 8)
+    plain = data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0
+    if data.ndim != 1 or not plain or group.file.userblock_size:  # images are read without HDF5's help
+        raise ValueError(f"expected one row of uncompressed, chunked bytes in {data.name}, found something else")
+    if offsets.ndim != 1 or len(offsets) < 2 or offsets.chunks:
+        raise ValueError(
+            f"expected one row of N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}"
+        )
+    return held, len(offsets) - 1
 
 
 def _test_crop(encoded: h5py.Group, n: int, height: int, width: int) -> CentreCrop | None:

@@ -34,7 +34,8 @@ class SplitInfo:
 
     `multilabel`: whether an image may have several classes: labels are then uint8 `[N, K]`; `encoded`: whether the
     images are kept as files, not as pixels; `crop`: of photographs of differing sizes, the test transform that makes
-    them images of `height` and `width`.
+    them images of `height` and `width`; `boxed`: whether images have objects, with boxes and classes; `instances`:
+    whether these have masks.
     """
 
     name: str
@@ -48,6 +49,8 @@ class SplitInfo:
     multilabel: bool = False
     encoded: bool = False
     crop: CentreCrop | None = None
+    boxed: bool = False
+    instances: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
