@@ -233,7 +233,12 @@ Group = Annotated[
 Alone = Annotated[bool, typer.Option("--no-duplicates", help="Do not look for test images that are in train, too.")]
 Wnids = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, help="imagenet: a file of wnids, one a line.", rich_help_panel=OFFICIAL),
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="imagenet, inat2019: a file of wnids, or of species and super-classes, one a line.",
+        rich_help_panel=OFFICIAL,
+    ),
 ]
 NClasses = Annotated[
     int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.", rich_help_panel=OFFICIAL)
