@@ -231,6 +231,14 @@ Group = Annotated[
     ),
 ]
 Alone = Annotated[bool, typer.Option("--no-duplicates", help="Do not look for test images that are in train, too.")]
+Boxes = Annotated[
+    bool,
+    typer.Option(
+        "--boxes",
+        help="voc2007, voc2012, coco2017: keep boxes, of coco2017 masks of instances, too, for probekit detect.",
+        rich_help_panel=OFFICIAL,
+    ),
+]
 Wnids = Annotated[
     Path | None,
     typer.Option(
@@ -315,6 +323,7 @@ def import_(
     labels: Labels = None,
     group: Group = None,
     no_duplicates: Alone = False,
+    boxes: Boxes = False,
     classes: Wnids = None,
     n_classes: NClasses = None,
     out: ImportOut = None,
@@ -332,7 +341,14 @@ def import_(
     from probekit.h5.planned import parse_shard
 
     chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
-    chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
+    chosen |= {
+        "unlabeled": unlabeled,
+        "boxes": boxes,
+        "fold": fold,
+        "labels": labels,
+        "classes": classes,
+        "n_classes": n_classes,
+    }
     choices = Choices(seed=seed, **chosen)
     asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "seed": seed}
     asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
