@@ -22,7 +22,7 @@ import probekit as pk
 from probekit.data.truth import Truth
 from probekit.heatmaps import run as heatmap_module
 from probekit.heatmaps.base import Row
-from probekit.heatmaps.draw import coloured, dimmed
+from probekit.heatmaps.draw import COVERED, coloured, dimmed
 from probekit.heatmaps.score import SCORES, score_map, upsample
 from probekit.output.mosaic import Mosaic
 from probekit.output.pictures import save
@@ -36,7 +36,8 @@ SMALL = ("--batch-size", "32", "--set", "model.width=8", "--set", "model.depth=3
 IMAGE = 4  # of the test split
 DOCS = Path(__file__).parents[1] / "docs"
 TITLE = (
-    "Where six encoders look on one image\nOrange is above zero, blue below, each map on a scale of its own. "
+    f"Where six encoders look on one image, after {EPOCHS} epochs of {TRAIN} images\n"
+    "Orange is above zero, blue below, each map on a scale of its own. "
     f"White lines: the evidence of {FACTOR}; under each map its AUROC against it."
 )
 
@@ -86,7 +87,7 @@ def auroc(found: Mapping[str, Any]) -> dict[str, float]:
 def draw(looked: Mapping[str, tuple[Mapping[str, Any], Maps, Truth]]) -> Figure:
     """A row for each method: over one image its maps, cells as cells, the evidence's outline, its AUROC below."""
     size = (SIZE, SIZE)
-    mosaic = Mosaic(len(looked), 1 + len(MAPS), title=TITLE, heads=1, left=0.7, below=1.2, most=0.9)
+    mosaic = Mosaic(len(looked), 1 + len(MAPS), title=TITLE, heads=1, left=0.7, below=1.2)
     for column, name in enumerate(("image", *MAPS)):
         mosaic.head(column + 0.5, name)
     for line, (method, (_, maps, truth)) in enumerate(looked.items()):
@@ -98,7 +99,8 @@ def draw(looked: Mapping[str, tuple[Mapping[str, Any], Maps, Truth]]) -> Figure:
             if name not in maps:
                 mosaic.write(column + 0.5, line + 0.45, "has none", color=LIGHT["muted"], va="center")
                 continue
-            most = float(np.abs(maps[name]).max()) or 1.0
+            values = np.abs(maps[name])
+            most = float(np.quantile(values, COVERED)) or float(values.max()) or 1.0
             mosaic.show(line, column, dimmed(image), size, interpolation="nearest")
             mosaic.show(line, column, coloured(maps[name] / most), size, interpolation="nearest")
             mosaic.frame(line, column, size)

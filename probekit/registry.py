@@ -63,6 +63,7 @@ MEASUREMENTS: dict[str, str] = {
     "attentive": "probekit.probes.measurements.attentive:Attentive",
     "sgd": "probekit.probes.measurements.sgd:SGD",
     "multilabel": "probekit.probes.measurements.multilabel:Multilabel",
+    "dense": "probekit.probes.measurements.dense:Dense",
     "fractions": "probekit.probes.measurements.fractions:Fractions",
     "knn": "probekit.probes.measurements.knn:KNN",
     "retrieval": "probekit.probes.measurements.retrieval:Retrieval",
@@ -73,6 +74,7 @@ MEASUREMENTS: dict[str, str] = {
     "health": "probekit.probes.measurements.health:Health",
     "heatmap": "probekit.heatmaps.measurement:Heatmap",
     "map-depth": "probekit.heatmaps.depth:MapDepth",
+    "detect": "probekit.detection.measurement:Detection",
 }
 
 LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the package to install
@@ -150,6 +152,18 @@ def branch_named(name: str) -> tuple[str, dict[str, Any]]:
     if name not in BRANCHES:
         raise ValueError(nearest("branch", name, [*BRANCHES, *VARIANTS]))
     return name, {}
+
+
+def loggers_named(typed: str) -> list[str]:
+    """Loggers as typed after --log, names with commas, of which "none" is none.
+
+    A ValueError if there is no such logger.
+    """
+    names = [name.strip() for name in typed.split(",") if name.strip() not in ("", "none")]
+    for name in names:
+        if name not in LOGGERS:
+            raise ValueError(nearest("logger", name, LOGGERS))
+    return names
 
 
 def map_named(name: str) -> tuple[str, str]:

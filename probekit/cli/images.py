@@ -142,7 +142,7 @@ def _certificate(
     generator: str, out: Path, how: dict[str, Any], overwrite: bool, say: "Console"
 ) -> "Certificate | None":
     """What `generate` is to store, computed unless it ships with the generator; what it would refuse is refused."""
-    from generators import GENERATORS
+    from generators import GENERATORS, Scenes
     from generators.certificates import shipped
     from probekit.cli.shown import certificate_of
     from probekit.data.generate import counts
@@ -153,6 +153,10 @@ def _certificate(
     check_h5(out)
     if not out.is_dir():  # shards are looked at when all their settings are known
         check_target(out, compression="none", overwrite=overwrite)
+    if generator == Scenes.name:
+        raise ValueError(
+            "expected --certify of one shape or figure an image, found scenes, which have several; leave it out"
+        )
     if generator not in GENERATORS:
         raise ValueError(nearest("generator", generator, GENERATORS))
     drawn = GENERATORS[generator](size=how["size"], parameters=how["parameters"])

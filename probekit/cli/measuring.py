@@ -61,6 +61,13 @@ Together = Annotated[
         rich_help_panel=shared.OUTPUT,
     ),
 ]
+TestCrop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RESIZE:SIDE",
+        help="How photographs are seen: the shorter side RESIZE px, of it the middle SIDE px; default: the file's.",
+    ),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
 ]
@@ -84,6 +91,7 @@ def probe(
     pool: shared.TrainedPool = None,
     layer: shared.LayerOrAll = None,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines beside the encoder.")] = True,
+    test_crop: TestCrop = None,
     *,
     asked: "Sequence[Probe]",
     encoder: Outsider = None,
@@ -105,6 +113,7 @@ def probe(
     shared.check_run(None if encoder else run)
     from probekit.data.locate import run_or_newest
     from probekit.device import choose_device
+    from probekit.h5 import CentreCrop
     from probekit.probes.measure import conditions_for, probe_run
     from probekit.restore.load import adopt
     from probekit.restore.opened import open_encoder
@@ -117,7 +126,9 @@ def probe(
         about: dict[str, Any] = {"measured": measured, "device": device, "console": out}
         run, data = adopt(outside, check, run=run, data=data, runs=shared.RUNS, data_folder=shared.DATA, **about), None
     opened = open_encoder(run_or_newest(run, shared.RUNS, out), measured, choose_device(device))
-    results = probe_run(opened, asked, data=data, protocol=protocol, baselines=baselines, seed=seed, console=out)
+    crop = None if test_crop is None else CentreCrop.parse(test_crop)
+    how: dict[str, Any] = {"protocol": protocol, "baselines": baselines, "seed": seed, "test_crop": crop}
+    results = probe_run(opened, asked, data=data, console=out, **how)
     if as_json:
         print_json(results)
     else:

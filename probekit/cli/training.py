@@ -8,7 +8,7 @@ from rich.console import Console
 
 from probekit.cli import shared
 from probekit.output.console import console, errors, print_json
-from probekit.registry import LOGGERS
+from probekit.registry import LOGGERS, loggers_named
 from probekit.run import Run
 from probekit.settings import Asked
 
@@ -114,7 +114,7 @@ def pretrain(
         "model.allow_missing": allow_missing or None,
     }
     given = {key: value for key, value in typed.items() if value is not None}
-    loggers = None if log is None else [name.strip() for name in log.split(",") if name.strip() not in ("", "none")]
+    loggers = None if log is None else loggers_named(log)
     asked = Asked(method or "conrec", preset, seed, config, settings, given, branch, device, loggers or ())
     say = errors if as_json else console
     common: dict[str, Any] = {"data": data, "runs": shared.RUNS, "console": say}
@@ -185,6 +185,7 @@ def sweep(
     published: Published = None,
     device: shared.Device = "auto",
     jobs: Jobs = None,
+    log: Log = None,
     engine: shared.Engine = "local",
     slurm: shared.Slurm = (),  # type: ignore[assignment]
     limit_minutes: LimitMinutes = None,
@@ -213,6 +214,7 @@ def sweep(
             name=name,
             seeds=seeds,
             jobs=jobs,
+            log=log,
             published=published,
             preset=preset,
             epochs=epochs,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from probekit.config import SIDE
 from probekit.files import host_memory
-from probekit.h5 import DatasetInfo, Split, open_encoded, read_info, read_split
+from probekit.h5 import CentreCrop, DatasetInfo, Encoded, Split, open_encoded, read_info, read_split, seen_by
 from probekit.ranks import on_machine
 
 AHEAD = 4  # batches that are read before they are asked for; ours: hides a batch that takes four times the usual
@@ -29,6 +30,8 @@ RESIZE_CHUNK = 256  # images resized at once: bounds the float32 copy
 # other splits.
 SHARE = 0.5
 CPU = torch.device("cpu")
+
+Job = TypeVar("Job")
 
 
 class StreamedImages:
@@ -48,17 +51,21 @@ class StreamedImages:
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         """The images of some rows, on the device."""
         index = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows.cpu()
-        return self._fetch(index).to(self.device, non_blocking=True)
+        return self._fetch(index, self.read).to(self.device, non_blocking=True)
 
     def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """The images of each index int64 `[B]` in turn, on the device, while those of the next few are being read."""
+        return self.made_ahead(batches, self.read)
+
+    def made_ahead(self, batches: Sequence[Job], make: Callable[[Job], Tensor]) -> Iterator[Tensor]:
+        """What is made of each batch in turn, on the CPU, brought to the device, while the next few are being made."""
         pool = ThreadPoolExecutor(1, "images")  # one: batches come in order, and decoding has threads of its own
         waiting: deque[Future[Tensor]] = deque()
         coming = iter(batches)
         try:
             for _ in batches:
                 while len(waiting) < AHEAD and (index := next(coming, None)) is not None:
-                    waiting.append(pool.submit(self._fetch, index))
+                    waiting.append(pool.submit(self._fetch, index, make))
                 started = time.perf_counter()
                 images = waiting.popleft().result()
                 self.waited += time.perf_counter() - started
@@ -66,11 +73,22 @@ class StreamedImages:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, index: Tensor) -> Tensor:
-        images = self.read(index)
+    def _fetch(self, batch: Job, make: Callable[[Job], Tensor]) -> Tensor:
+        images = make(batch)
         # A copy from pinned memory to a GPU is queued between two steps, and the host does not wait for it. Torch keeps
         # and reuses the pinned blocks.
         return images.pin_memory() if self.device.type == "cuda" else images
+
+
+class Photographs(StreamedImages):
+    """Photographs of differing sizes: streamed as the test transform has them, and at hand for what cuts crops of them.
+
+    `pool`: threads that decode, one a core.
+    """
+
+    def __init__(self, encoded: Encoded, pool: ThreadPoolExecutor, images: StreamedImages) -> None:
+        super().__init__(images.read, images.shape, images.device)
+        self.encoded, self.pool = encoded, pool
 
 
 Images = Tensor | StreamedImages  # uint8 `[N, C, H, W]`: on the device, or looking as if
@@ -94,22 +112,39 @@ class DeviceSplit:
 
 
 def open_split(
-    path: Path, name: str, device: torch.device, *, max_size: int, first: int | None = None, placement: str = "auto"
+    path: Path,
+    name: str,
+    device: torch.device,
+    *,
+    max_size: int,
+    first: int | None = None,
+    placement: str = "auto",
+    cut: bool = False,
+    crop: CentreCrop | None = None,
 ) -> DeviceSplit:
     """Reads a split and puts its images on the device, once, or makes them ready to be streamed to it.
 
     A ValueError if the file is no dataset, has no such split, or fits nowhere. `max_size`: images whose longer side has
     more pixels are averaged down to it. `first`: only the first so many images, if there are as many; None is all.
     `placement`: "device", "host" (the host's memory), "file" (encoded images, decoded for each batch), or "auto": the
-    first of these that has room.
+    first of these that has room. `cut`: crops will be cut of photographs that have their own sizes: they stay in the
+    file, as `Photographs`; `crop`: their test transform, in place of the file's own.
     """
-    info = read_info(path)
+    info = read_info(path) if crop is None else seen_by(read_info(path), crop)
     if name not in info.splits:
         raise ValueError(f"expected a split {name} in {path}, found {', '.join(info.splits)}; choose another --data")
     n = info.splits[name].n
     n = n if first is None else min(first, n)
     found = info.splits[name]
     shape = (n, found.channels, *shrunk_size(found.height, found.width, max_size))
+    cut = cut and found.crop is not None
+    if cut and placement not in ("auto", "file"):
+        raise ValueError(
+            f"expected data.placement auto or file for photographs, which are cut anew for each step, found "
+            f"{placement}; leave it out, or import them with --store pixels"
+        )
+    if cut:
+        placement = "file"
     if placement == "auto":
         placement = _placement(info, name, math.prod(shape), device)
     rest = read_split(path, name, stop=n, images=False)
@@ -119,7 +154,11 @@ def open_split(
     if placement == "host":
         read = _resident(info, name, shape, CPU, max_size).__getitem__
     else:
-        read = _decoder(path, name, max_size)
+        encoded, pool = open_encoded(path, name, found.crop), ThreadPoolExecutor(os.cpu_count(), "decode")
+        read = _decoder(encoded, pool, max_size)
+        if cut:
+            whole = Photographs(encoded, pool, StreamedImages(read, shape, device))
+            return DeviceSplit(name, whole, rest, placement)
     return DeviceSplit(name, StreamedImages(read, shape, device), rest, placement)
 
 
@@ -132,11 +171,8 @@ def _resident(info: DatasetInfo, name: str, shape: Sequence[int], device: torch.
     return images
 
 
-def _decoder(path: Path, name: str, max_size: int) -> Callable[[Tensor], Tensor]:
-    """Reads, decodes and shrinks the images of an index, a thread a core."""
-    encoded = open_encoded(path, name)
-    pool = ThreadPoolExecutor(os.cpu_count(), "decode")
-
+def _decoder(encoded: Encoded, pool: ThreadPoolExecutor, max_size: int) -> Callable[[Tensor], Tensor]:
+    """Reads, decodes and shrinks the images of an index, in threads."""
     return lambda index: to_device(np.stack(list(pool.map(encoded.image, index.tolist()))), CPU, max_size=max_size)
 
 
@@ -161,13 +197,14 @@ def read_chunks(info: DatasetInfo, name: str, *, stop: int | None = None) -> Ite
     n = split.n if stop is None else stop
     step = max(1, CHUNK_BYTES // (split.height * split.width * split.channels) // CHUNK_ROWS) * CHUNK_ROWS
     for start in range(0, n, step):
-        yield read_split(info.path, name, start=start, stop=min(start + step, n), columns=False).images
+        yield read_split(info.path, name, start=start, stop=min(start + step, n), columns=False, crop=split.crop).images
     refuse_changed(info)
 
 
 def refuse_changed(info: DatasetInfo) -> None:
     """Refuses a dataset file that another has taken the place of since `info` was read."""
-    if read_info(info.path).content_hash != info.content_hash:
+    found, crop = read_info(info.path), info.first.crop
+    if (found if crop is None or found.first.crop is None else seen_by(found, crop)).content_hash != info.content_hash:
         raise ValueError(f"expected {info.path} as it was, found it replaced while it was read; measure again")
 
 

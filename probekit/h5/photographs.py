@@ -46,6 +46,13 @@ class CentreCrop:
     def __str__(self) -> str:
         return f"{self.resize}:{self.side}"
 
+    @property
+    def sentence(self) -> str:
+        """What it does, in words."""
+        return (
+            f"test crop {self}: of each photograph, its shorter side made {self.resize} px, the middle {self.side} px"
+        )
+
     @classmethod
     def parse(cls, text: str) -> "CentreCrop":
         """The numbers of "256:224"; a ValueError if it is nothing like it."""
@@ -58,6 +65,10 @@ class CentreCrop:
     def of(cls, side: int) -> "CentreCrop":
         """The usual one of so many pixels a side."""
         return cls(min(MOST, round(side / SHARE)), side)
+
+    def kind(self, channels: int) -> str:
+        """What the content hash says of photographs that it makes images of (`probekit.h5.contents`)."""
+        return f"{FORMAT} {self} {channels}"
 
     def box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """What of an image is taken: x0, y0, x1, y1 in its pixels, which need not be whole."""

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.h5.contents import content_hash
 from probekit.h5.encoded import EncodedImages, Handles, decode
 from probekit.h5.file import Split, file_compression, file_encoded, file_images, file_rows, file_verify
-from probekit.h5.photographs import decode_photograph
+from probekit.h5.objects import join_objects
+from probekit.h5.photographs import CentreCrop, decode_photograph
 from probekit.h5.schema import DatasetInfo
 from probekit.h5.shards import Held, find
 
@@ -25,6 +28,27 @@ def read_info(path: Path) -> DatasetInfo:
     return find(path).info
 
 
+def seen_by(info: DatasetInfo, crop: CentreCrop) -> DatasetInfo:
+    """What a dataset of photographs holds, seen through another test transform: other images, so another content hash.
+
+    A ValueError if it holds no photographs. Without masks, unless the transform is the file's own.
+    """
+    if info.first.crop is None:
+        raise ValueError(
+            f"expected photographs with --test-crop {crop}, found images of one size in {info.path}; leave it out, or "
+            "import them again with --store short:512"
+        )
+    if info.first.crop == crop:
+        return info
+    splits = {name: split.seen_by(crop) for name, split in info.splits.items()}
+    contents = {}
+    for name, held in info.contents.items():
+        arrays = {each: kind for each, kind in held.arrays.items() if each != "masks"}
+        contents[name] = replace(held, arrays=arrays | {"encoded": crop.kind(splits[name].channels)})
+    found = content_hash(info.classes, (), contents)
+    return replace(info, splits=splits, contents=contents, mask_names=(), content_hash=found)
+
+
 def read_split(
     path: Path,
     split: str,
@@ -34,16 +58,19 @@ def read_split(
     images: bool = True,
     masks: bool = False,
     columns: bool = True,
+    crop: CentreCrop | None = None,
+    objects: bool = False,
 ) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
     A ValueError if a file is malformed, there is no such split, or the rows lie outside it. `split`: "train", "val" or
     "test". `stop`: one past the last row; None is the end. `images`: read the images; without, there are none of them
-    in the result. `columns`: read labels and factors; without, there are none of them in the result.
+    in the result. `columns`: read labels and factors; without, there are none of them in the result. `crop`: the test
+    transform of photographs, in place of the file's own. `objects`: read those of each image, if there are any.
     """
     held = find(path)
     rows = _rows(held.info, split, start, stop)
-    asked = {"images": images, "masks": masks, "columns": columns}
+    asked: dict[str, Any] = {"images": images, "masks": masks, "columns": columns, "crop": crop, "objects": objects}
     return join_rows([file_rows(file, split, own, **asked) for file, own in held.of(split, rows)])
 
 
@@ -74,9 +101,9 @@ class Encoded:
     photographs of differing sizes images of that shape, or None.
     """
 
-    def __init__(self, held: Held, split: str) -> None:
-        """`held`: keeps the images of the split encoded."""
-        info = held.info.splits[split]
+    def __init__(self, held: Held, split: str, crop: CentreCrop | None) -> None:
+        """`held`: keeps the images of the split encoded; `crop`: see `open_encoded`."""
+        info = held.info.splits[split].seen_by(crop) if crop else held.info.splits[split]
         self.shape: tuple[int, ...] = (info.n, *info.shape)
         self.crop, self._channels = info.crop, info.channels
         self._places = held.places[split]
@@ -135,16 +162,17 @@ class Encoded:
         return self._opened(place), index - self._begins[place]
 
 
-def open_encoded(path: Path, split: str) -> Encoded:
+def open_encoded(path: Path, split: str, crop: CentreCrop | None = None) -> Encoded:
     """The encoded images of a split, to be read in any order, checked, and decoded later.
 
-    A ValueError if a file is malformed, there is no such split, or its images are kept as pixels.
+    A ValueError if a file is malformed, there is no such split, or its images are kept as pixels. `crop`: the test
+    transform of photographs, in place of the file's own.
     """
     held = find(path)
     _rows(held.info, split, 0, None)
     if not held.info.splits[split].encoded:
         raise ValueError(f"expected encoded images in split {split} of {path}, found pixels")
-    return Encoded(held, split)
+    return Encoded(held, split, crop)
 
 
 def verify(path: Path) -> DatasetInfo:
@@ -175,11 +203,13 @@ def join_rows(parts: Sequence[Split]) -> Split:
     first = parts[0]
     labels = [part.labels for part in parts if part.labels is not None]
     masks = [part.masks for part in parts if part.masks is not None]
+    objects = [part.objects for part in parts if part.objects is not None]
     return Split(
         np.concatenate([part.images for part in parts]),
         np.concatenate(labels) if labels else None,
         {name: np.concatenate([part.factors[name] for part in parts]) for name in first.factors},
         np.concatenate(masks) if masks else None,
+        join_objects(objects) if objects else None,
     )
 
 

@@ -84,6 +84,7 @@ class Encoder(nn.Module):
         input: How images come to the size that weights expect, `Input.as_dict`; None for as they are.
         normalise: Mean and standard deviation of each channel, which are taken off and divided by; None for neither.
         shape: (D, px a cell) of the map of a backbone of "py:".
+        thrice: Whether such a one takes three channels, and is given the one of grey images in each.
         module: A user's own module, in place of what the backbone's name stands for.
     """
 
@@ -101,6 +102,7 @@ class Encoder(nn.Module):
         normalise: Mapping[str, list[float]] | None = None,
         shape: Sequence[int] = (),
         code: str = "",
+        thrice: bool = False,
         module: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ class Encoder(nn.Module):
         else:
             self.spec |= {"backbone": backbone, "stem": stem, **({"arguments": dict(arguments)} if arguments else {})}
         if shape:
-            self.spec |= {"shape": list(shape), "code": code}
+            self.spec |= {"shape": list(shape), "code": code, **({"thrice": True} if thrice else {})}
         self.input = None if input is None else Input(**input)
         if self.input is not None:
             self.spec["input"] = self.input.as_dict()
@@ -118,7 +120,8 @@ class Encoder(nn.Module):
             self.spec["normalise"] = {name: list(values) for name, values in normalise.items()}
         self.backbone: Any  # a module with the attributes that `probekit.models.backbones` names
         if module is not None or is_module(backbone):
-            self.backbone = OutsideBackbone(made_again(backbone, code) if module is None else module, shape)
+            made = made_again(backbone, code) if module is None else module
+            self.backbone = OutsideBackbone(made, shape, thrice=thrice)
         else:
             about: dict[str, Any] = {"channels": channels, "stem": stem, "arguments": arguments or {}}
             self.backbone = build_backbone(backbone, width=width, depth=depth, **about)

@@ -50,6 +50,12 @@ class OnnxModule(nn.Module):
         first = self._session.get_inputs()[0].shape[0]
         return first if isinstance(first, int) else None
 
+    @property
+    def channels(self) -> int | None:
+        """Of the images that the file was made for; None where it takes any."""
+        found = self._session.get_inputs()[0].shape[1]
+        return found if isinstance(found, int) else None
+
     def check(self, images: Tensor) -> None:
         """Refuses images `[B, C, H, W]` of other channels or sizes than the file was made for."""
         shape = self._session.get_inputs()[0].shape

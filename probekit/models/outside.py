@@ -26,12 +26,13 @@ class OutsideBackbone(nn.Module):
     """A user's own module.
 
     Its `forward` takes images `[B, C, H, W]` in [0, 1] and gives `probekit.models.Features`, a map `[B, D, h, w]` or an
-    embedding `[B, D]`. `shape`: (D, px a cell) of its map, as `probekit.restore.around` found it.
+    embedding `[B, D]`. `shape`: (D, px a cell) of its map, as `probekit.restore.around` found it. `thrice`: whether it
+    takes three channels, and is given the one of grey images in each.
     """
 
-    def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
+    def __init__(self, module: nn.Module, shape: Sequence[int], *, thrice: bool = False) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.thrice = module, thrice
         dim, stride = shape
         self.widths, self.strides = [int(dim)], [int(stride)]
 
@@ -43,7 +44,12 @@ class OutsideBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """What the module gives."""
-        return self.module(x)
+        return self.module(in_colour(x) if self.thrice else x)
+
+
+def in_colour(grey: Tensor) -> Tensor:
+    """`[B, 1, H, W] -> [B, 3, H, W]`, the same in each channel."""
+    return grey.expand(-1, 3, -1, -1)
 
 
 def made_again(name: str, code: str) -> nn.Module:

@@ -32,8 +32,8 @@ ROOM = 0.06  # of an axis, beyond its levels
 Line = tuple[str, Sequence[float], Sequence[float]]  # name, x, y
 
 
-def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Figure:
-    """Accuracies with intervals, one bar a row of {"name", "kind", "accuracy", "ci"}; `chance` is a dashed line.
+def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None, x: str = "test accuracy, %") -> Figure:
+    """Shares with intervals, one bar a row of {"name", "kind", "accuracy", "ci"}; `chance` is a dashed line.
 
     Rows may have the same of class factors, {"factors": {name: {"accuracy", "ci"}}}: each then has bars of its own
     below, under its name.
@@ -57,7 +57,7 @@ def draw_bars(rows: Sequence[Mapping[str, Any]], *, chance: float | None) -> Fig
                 at = (y - 0.5 + bool(title), y + bool(title) + len(rows) - 0.5)
                 axes.plot([100 * chance] * 2, at, color=LIGHT["ink"], linestyle="--", linewidth=1)
             y += len(own) + bool(title)
-        axes.set(xlim=(0, 100), ylim=(y - 0.4, -0.6), xlabel="test accuracy, %")
+        axes.set(xlim=(0, 100), ylim=(y - 0.4, -0.6), xlabel=x)
         axes.set_yticks([place for place, _ in names], [_short(name) for _, name in names])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")

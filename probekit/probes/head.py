@@ -4,7 +4,7 @@ Crops and mirrorings only, no colour; what is scored is the image as the dataset
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from probekit.data.split import Images, feed
+from probekit.data.split import Images, Photographs, feed
 from probekit.h5 import DIFFICULT
 from probekit.models.extract import eval_mode, extract
 from probekit.probes.measurements.sgd import Recipe
 from probekit.views.batched import uniform
 from probekit.views.crops import random_boxes, resize_crops
+from probekit.views.cut import Cutter
+from probekit.views.recipes import RECIPES, ViewMaker
 
 P_FLIP = 0.5  # all three papers: the usual mirroring
 INIT_SD = 0.01  # xcorr and lcr; ConRec's is Keras's default, which a convex problem forgets
@@ -112,9 +114,9 @@ def _epoch(
     if recipe.encoder_lr > 0 and len(batches) > 1 and len(batches[-1]) == 1:
         batches = batches[:-1]
     total = torch.zeros((), device=images.device)
-    for index, batch in feed(images, batches):
+    for index, batch in _augmented(images, batches, views):
         with torch.set_grad_enabled(recipe.encoder_lr > 0):
-            features = encoder(_augmented(batch, views)).pooled.float()
+            features = encoder(batch.contiguous(memory_format=torch.channels_last)).pooled.float()
         loss = head_loss(head(_scaled(features, recipe)), targets[index])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -123,13 +125,21 @@ def _epoch(
     return float(total) / sum(map(len, batches))
 
 
-def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crops and mirrorings of uint8 `[B, C, H, W]`, in [0, 1] and of the same size."""
+def _augmented(
+    images: Images, batches: Sequence[Tensor], generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of an index and random crops and mirrorings of its images, `[B, C, H, W]` in [0, 1], of their size."""
     height, width = images.shape[-2:]
-    boxes = random_boxes(len(images), height, width, generator)
-    flipped = uniform((len(images),), generator) < P_FLIP
-    crops = resize_crops(images.float() / 255, boxes, flipped, (height, width))
-    return crops.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+    if isinstance(images, Photographs):
+        maker = ViewMaker(RECIPES["supervised"], images.shape[1:], cut=True).to(images.device)
+        seeds = torch.randint(2**62, (len(batches),), generator=generator, device=generator.device).tolist()
+        for index, crops in Cutter(images, maker).feed(list(zip(batches, seeds, strict=True))):
+            yield index, maker(crops, maker.draw(len(index), generator)).inputs[0]
+        return
+    for index, batch in feed(images, batches):
+        boxes = random_boxes(len(batch), height, width, generator)
+        flipped = uniform((len(batch),), generator) < P_FLIP
+        yield index, resize_crops(batch.float() / 255, boxes, flipped, (height, width)).clamp(0, 1)
 
 
 def _scaled(features: Tensor, recipe: Recipe) -> Tensor:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from generators.certificates import told
 from probekit.data.split import check_channels, read_chunks
-from probekit.h5 import DatasetInfo, read_split
+from probekit.h5 import CentreCrop, DatasetInfo, read_split
 from probekit.measurement import BASELINE, CHANCE, ENCODER, Measurement, measurement, measurements
 from probekit.output.document import in_a_line
 from probekit.output.hints import unprobeable
@@ -141,17 +141,22 @@ def _of_images(
 
 
 def measure(
-    opened: OpenedRun, conditions: Conditions, *, baselines: bool, data: Path | None
+    opened: OpenedRun,
+    conditions: Conditions,
+    *,
+    baselines: bool,
+    data: Path | None,
+    test_crop: CentreCrop | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measures an encoder, and beside it what needs no learning: by name, what each results file holds.
 
-    `conditions`: each `check` has passed. `data`: the file if one was named, for the command that makes the same again.
-    A ValueError if the data do not fit the encoder, or either was replaced meanwhile.
+    `conditions`: each `check` has passed. `data`, `test_crop`: what was named, for the command that makes the same
+    again. A ValueError if the data do not fit the encoder, or either was replaced meanwhile.
     """
     info = conditions.labels.info
     check_channels(info, opened.header["spec"]["channels"])
     asked = [each for each in conditions.asked.values() if isinstance(each, Probe)]
-    notes: list[str] = []
+    notes = [] if info.first.crop is None else [info.first.crop.sentence]
     rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in asked}
     seconds = dict.fromkeys(rows, 0.0)
     for source in sources(opened, info, baselines=baselines, seed=conditions.seed, say=notes.append):
@@ -176,7 +181,7 @@ def measure(
             "data_hash": info.content_hash,
             "protocol": each.protocol(conditions),
             "how": each.how(conditions),
-            "command": _command(opened, each, conditions, data),
+            "command": _command(opened, each, conditions, data, test_crop),
             "options": each.settled(conditions.asked),
             "checkpoint": str(opened.weights),
             "checkpoint_hash": opened.hash,
@@ -244,15 +249,17 @@ def probe_run(
     protocol: str = next(iter(PROTOCOLS)),
     baselines: bool = True,
     seed: int = 0,
+    test_crop: CentreCrop | None = None,
     console: Console,
 ) -> dict[str, dict[str, Any]]:
     """Measures a run's encoder, writes results/ and figures/, and gives what `measure` does.
 
     `typed`: what was asked for beside what the data allow unasked. `data` None is the run's own. The seed decides all
-    that is random: the validation part, random weights, subsets, folds, bootstraps. A ValueError if there is no such
-    protocol, or the data do not fit or lack what is asked for.
+    that is random: the validation part, random weights, subsets, folds, bootstraps. `test_crop`: how photographs are
+    seen, in place of the file's own way. A ValueError if there is no such protocol, or the data do not fit or lack what
+    is asked for.
     """
-    info, known = opened.dataset(data)
+    info, known = opened.dataset(data, test_crop)
     for line in known:
         console.print(line)
     method = opened.header["method"]
@@ -267,23 +274,28 @@ def probe_run(
     beside = ", and the baselines" if baselines else ""
     console.print(f"probing {opened.run.name}, {opened.after}{beside}, protocol {PROTOCOLS[protocol]} ...")
     with opened.run.locked("probe"):  # two at once would write one result
-        results = measure(opened, conditions, baselines=baselines, data=data)
+        results = measure(opened, conditions, baselines=baselines, data=data, test_crop=test_crop)
         for each in conditions.asked.values():
             found = results[each.name]
-            stem = stem_of((each.name, found["protocol"], found["checkpoint"]), data)
+            seen = [] if test_crop is None else [f"{test_crop.resize}-{test_crop.side}"]
+            stem = stem_of((each.name, found["protocol"], found["checkpoint"], *seen), data)
             written = write_result(opened.run, each, found, stem)
             pictures = f", and {len(written) - 1} in {opened.run.figures}" if written[1:] else ""
             console.print(f"wrote {written[0]}{pictures}")
     return results
 
 
-def _command(opened: OpenedRun, each: Probe, conditions: Conditions, data: Path | None) -> str:
+def _command(
+    opened: OpenedRun, each: Probe, conditions: Conditions, data: Path | None, test_crop: CentreCrop | None
+) -> str:
     """What to type for the same numbers."""
     words = each.typed(conditions)
     if each.fits and conditions.protocol != next(iter(PROTOCOLS)):
         words += ["--protocol", conditions.protocol]
     if data is not None:
         words += ["--data", str(data)]
+    if test_crop is not None:
+        words += ["--test-crop", str(test_crop)]
     if conditions.seed:
         words += ["--seed", str(conditions.seed)]
     if opened.weights != Weights():

@@ -1,12 +1,14 @@
 """A module that was made elsewhere, looked at once and made an encoder."""
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from probekit.models.encoder import Encoder, Features
+from probekit.models.outside import in_colour
 from probekit.visible import first_line
 
 CLOSE = 1e-4  # relative; how near an embedding is to the mean of its map if it is that mean
@@ -17,18 +19,24 @@ def around(
 ) -> Encoder:
     """An encoder around a user's own module, with the weights that it has.
 
+    Where it fails on grey images, and takes them in three channels, it is given these.
+
     A ValueError if the module fails on the images, or gives something else than it should. `module`: gives `Features`,
     a map `[B, D, h, w]` or an embedding `[B, D]`; `name`: what it is called, "py:MODULE:FUNCTION" where it can be made
     again; `images`: some, `[B, C, H, W]` in [0, 1], to see what the module makes of them; `normalise`: see `Encoder`;
     `code`: the hash of what it is made of, which has to be the same when it is made again.
     """
     module.eval()
+    thrice = False
     try:
-        with torch.no_grad():
-            out, again = module(images), module(images)
-    except (Exception, SystemExit) as error:
-        found = f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"{name} fails on images {list(images.shape)} in [0, 1]: {found}") from error
+        out, again = _twice(module, name, images)
+    except ValueError:
+        if images.shape[1] == 1:
+            with suppress(ValueError):  # the first one tells what it was made for
+                out, again = _twice(module, name, in_colour(images))
+                thrice = True
+        if not thrice:
+            raise
     pooling, dim, cells = _shape(name, out, len(images))
     first, second = (found.pooled if isinstance(found, Features) else found for found in (out, again))
     same = first.shape == second.shape
@@ -47,8 +55,19 @@ def around(
         normalise=normalise,
         shape=(dim, stride),
         code=code,
+        thrice=thrice,
         module=module,
     )
+
+
+def _twice(module: nn.Module, name: str, images: Tensor) -> tuple[Any, Any]:
+    """What a module makes of the same images, asked twice; a ValueError if it fails on them."""
+    try:
+        with torch.no_grad():
+            return module(images), module(images)
+    except (Exception, SystemExit) as error:
+        found = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{name} fails on images {list(images.shape)} in [0, 1]: {found}") from error
 
 
 def _shape(name: str, out: Any, n: int) -> tuple[str, int, int]:

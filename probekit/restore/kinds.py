@@ -15,7 +15,7 @@ from probekit.models.checkpoint import Checkpoint
 from probekit.models.encoder import Encoder, check_takes, load_encoder
 from probekit.models.inputs import Input, of_timm
 from probekit.models.onnx_file import OnnxModule, onnx_code
-from probekit.models.outside import code_of, make_outside
+from probekit.models.outside import code_of, in_colour, make_outside
 from probekit.models.snapshot import IMAGES, expected_in, network_in, weights_in
 from probekit.models.torchscript import ScriptedModule, script_code
 from probekit.models.weights import default_normalise
@@ -119,7 +119,7 @@ def _folder(name: str, typed: Settings, weights: Checkpoint | None, images: Tens
 def _onnx(name: str, typed: Settings, weights: Checkpoint | None, images: Tensor) -> Encoder:
     """A file of ONNX."""
     module = OnnxModule(name)
-    module.check(images)
+    module.check(in_colour(images) if (images.shape[1], module.channels) == (1, 3) else images)
     return around(module, name, images, normalisation(typed["normalise"], name, images.shape[1]), onnx_code(name))
 
 

@@ -17,7 +17,7 @@ from probekit.branches.base import Branch
 from probekit.config import Config
 from probekit.data.split import CPU, check_divisible, read_chunks, refuse_changed, shrunk_size, to_device
 from probekit.files import sha256
-from probekit.h5 import DatasetInfo, verify
+from probekit.h5 import CentreCrop, DatasetInfo, seen_by, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
 from probekit.models.extract import extract, read_all
@@ -279,12 +279,16 @@ class OpenedRun(Opened):
         depends = {"max_size": self.header["max_size"], "device": self.device.type, "format": FORMAT}
         return own | depends | {"data": info.content_hash, "split": split}
 
-    def dataset(self, named: Path | None) -> tuple[DatasetInfo, list[str]]:
-        """The named dataset file, or the run's own, verified, and what to know of its embeddings, a line each."""
+    def dataset(self, named: Path | None, crop: CentreCrop | None = None) -> tuple[DatasetInfo, list[str]]:
+        """The named dataset file, or the run's own, verified, and what to know of its embeddings, a line each.
+
+        `crop`: the test transform of photographs, in place of the file's own.
+        """
         trained = self.run.read()["dataset"]
-        info = verify(named or self.run.data())
+        held = verify(named or self.run.data())
+        info = held if crop is None else seen_by(held, crop)
         notes = list(pool_warnings(self.encoder))
-        if info.content_hash == trained["hash"]:
+        if held.content_hash == trained["hash"]:
             return info, notes
         if named is None:
             return info, [f"warning: {info.path} has changed since {self.run.name} was trained on it", *notes]

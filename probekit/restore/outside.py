@@ -99,6 +99,8 @@ def make_encoder(asked: Outside, images: Tensor) -> Made:
         lines.append(f"model.stem=small, as the first convolution of {asked.weights} is 3x3: no stride, no max-pooling")
     if encoder.spec.get("arguments", {}).get("without"):
         lines.append(f"the norm after the last block of {asked.encoder} is left out, as {asked.weights} has none")
+    if encoder.spec.get("thrice"):
+        lines.append(f"{asked.encoder} takes three channels, and is given the one of grey images in each")
     match = None
     if weights is not None:
         check_pooling(weights, encoder)

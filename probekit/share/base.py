@@ -66,9 +66,7 @@ def named_network(opened: Opened, library: str, known: Mapping[str, Any]) -> tup
     arguments = opened.header["spec"].get("arguments", ())
     if name not in known or arguments:
         found = f"timm:{name}" + f" of other numbers ({', '.join(arguments)})" * bool(arguments)
-        raise ValueError(
-            f"expected a backbone that {library} has ({', '.join(known)}), found {found}; type: --to timm"
-        )
+        raise ValueError(f"expected a backbone that {library} has ({', '.join(known)}), found {found}; type: --to timm")
     return name, backbone.model.state_dict()
 
 

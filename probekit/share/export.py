@@ -40,7 +40,9 @@ def run_export_model(
     opened = _opened(run, checkpoint)
     folder = out or run.path / f"export-{opened.weights}"
     _check_out(folder, overwrite)
-    there = {name: each.file for name, each in _known().items() if name not in formats and (folder / each.file).exists()}
+    there = {
+        name: each.file for name, each in _known().items() if name not in formats and (folder / each.file).exists()
+    }
     if there:  # of weights that may be others: the card speaks of one encoder
         console.print(f"{' and '.join(there.values())} in {folder} too: written anew with it")
     written = write(opened, [*formats, *there], folder)

@@ -12,7 +12,7 @@ from probekit.models.weights import reshaped
 from probekit.restore.opened import Opened
 from probekit.share.base import Format, Written, code, named_network, spread, without_pooling
 
-NAME = "model.detectron2.pkl"
+NAME = "detectron2.pkl"
 DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 BASIC = 34  # the deepest of two convolutions a block, whose first stage is narrow
 CHANNELS = 3

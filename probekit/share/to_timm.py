@@ -8,7 +8,7 @@ from probekit.models.tensor_files import save_tensors
 from probekit.restore.opened import Opened
 from probekit.share.base import Format, Written, code, network_of, normalised, without_pooling
 
-NAME = "model.timm.safetensors"
+NAME = "timm.safetensors"
 
 
 def write(opened: Opened, folder: Path) -> Written:

@@ -17,7 +17,7 @@ from probekit.restore.opened import Opened
 from probekit.share.base import Format, Written, code, named_network, normalised, size_of, without_pooling
 from probekit.visible import first_line, some
 
-NAME = "model.torchvision.pth"
+NAME = "torchvision.pth"
 CHANNELS = 3
 SAME = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"),
@@ -29,7 +29,10 @@ MODELS: dict[str, str] = {name: name for name in SAME} | {  # by timm's names
     f"vit_{size}_patch{patch}_224": f"vit_{size[0]}_{patch}"
     for size, patch in (("base", 16), ("base", 32), ("large", 16), ("large", 32), ("huge", 14))
 }
-RULES: Mapping[str, Rules] = {"vit": TORCHVISION_VIT, "convnext": TORCHVISION_CONVNEXT}  # of others the names are timm's
+RULES: Mapping[str, Rules] = {
+    "vit": TORCHVISION_VIT,
+    "convnext": TORCHVISION_CONVNEXT,
+}  # of others the names are timm's
 HEADS = ("fc.", "classifier.", "heads.")
 TOKENS = 'create_feature_extractor(model, ["encoder.ln"])(image)["encoder.ln"][:, 1:]'
 MAPS = {  # by the family: its map in torchvision, `[B, D, h, w]` or tokens `[B, N, D]`
@@ -79,7 +82,7 @@ def write(opened: Opened, folder: Path) -> Written:
 def of_torchvision(
     state: Mapping[str, Tensor], model: str, rules: Rules, given: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """timm's tensors by torchvision's names and in its shapes; a ValueError if they are not all but those of a head.
+    """Tensors of timm by torchvision's names and in its shapes; a ValueError if they are not all but those of a head.
 
     `model`: torchvision's name of the network; `rules`: its row of `probekit.models.layouts`; `given`: arguments.
     """

@@ -76,7 +76,7 @@ def commands(
     seen |= {name for name, path in request.found.items() if path == places[name] and has_evidence(read_info(path))}
     evident = {name for name in needed if (files[name].evidence if name in files else name in seen)}
     typed = {name: getattr(options, name) for name in ("name", "seeds", "published", "epochs")}
-    typed |= {name: request.asked[name] for name in ("preset", "device")}
+    typed |= {name: request.asked[name] for name in ("preset", "device", "log")}
     words = [f"--{name}={value}" for name, value in typed.items() if value is not None]
     words += [f"--set={setting}" for setting in options.settings] + [f"--only={text}" for text in options.only]
     words += ["--resume"] * options.resume

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from probekit.checked import checked
 from probekit.files import read_json, refuse_links_out, sync_folder
@@ -27,6 +27,7 @@ class Plan(TypedDict):
     epochs: int | None
     device: str
     data: dict[str, Data]
+    log: NotRequired[str | None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class SweepFolder:
         """Makes the folder with datasets and its sweep.json, whole or not at all.
 
         `found`: by dataset, those that are needed now: what each is made of, or None where nothing need be there.
-        `asked`: the options that --resume goes on with: preset, epochs, set, device.
+        `asked`: the options that --resume goes on with: preset, epochs, set, device, log.
         """
         new = SweepFolder(self.path.with_name(f".{self.path.name}.new"))
         shutil.rmtree(new.path, ignore_errors=True)

@@ -36,6 +36,7 @@ class PlannedRun:
     measure: Measure  # what row and dataset allow
     gpus: int = 1  # over so many machines
     nodes: int = 1
+    log: str | None = None  # its loggers, as `pretrain --log` takes them
 
     @property
     def seed(self) -> int:
@@ -168,6 +169,7 @@ def commands_left(run: Run, planned: PlannedRun, *, data: str, device: str) -> l
         return []  # also where the checkpoints were not kept
     place, steps, config = ["--device", device], planned.measure.steps, planned.config
     many = ["--gpus", str(planned.gpus)] if planned.gpus > 1 else []
+    many += [] if planned.log is None else ["--log", planned.log]
     if not run.path.exists() or not _started(run):
         branches = [part for branch in planned.row.branches for part in ("--branch", branch)]
         settings = [part for setting in planned.row.settings for part in ("--set", setting)]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from probekit.config import fitted
 from probekit.h5 import is_dataset
+from probekit.registry import loggers_named
 from probekit.run import Run
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Data, find
@@ -36,6 +37,7 @@ class Options:
     status: bool = False
     engine: Literal["local", "slurm"] = "local"
     slurm: Sequence[str] = ()  # KEY=VALUE, what each job asks for
+    log: str | None = None  # loggers of every run
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Request:
 def check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, data: Path) -> Request:
     """Refuses what does not fit, before anything is written."""
     resources = _check_together(sweep, options)
+    loggers_named(options.log or "")
     stored = folder.read()
     if stored is None and options.status:
         raise ValueError(f"expected the sweep in {folder.path}, found none; to start it leave --status out")
@@ -71,6 +74,7 @@ def check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, da
         check_same(stored, sweep, asked, where=folder.path)
         asked = {key: stored[key] for key in asked}
         asked["device"] = stored["device"] if options.device == "auto" else options.device
+        asked["log"] = stored.get("log") if options.log is None else options.log
         seeds = tuple(dict.fromkeys([*stored["seeds"], *seeds]))
     else:
         sweep = with_settings(sweep, options.settings)
@@ -80,10 +84,11 @@ def check(sweep: Sweep, options: Options, folder: SweepFolder, *, runs: Path, da
         if asked["preset"] is None and resources is not None:  # this machine is not the one that trains
             asked["preset"] = "paper" if resources.has_gpus or sweep.gpus > 1 else "quick"
         asked["preset"] = asked["preset"] or default_preset(find_device(options.device))
-        asked["device"] = options.device
+        asked |= {"device": options.device, "log": options.log}
         seeds = seeds or sweep.seeds
     planned = plan_runs(sweep, folder.path.name, preset=asked["preset"], epochs=asked["epochs"], seeds=seeds)
     planned = built(planned, None if resources is not None or options.status else asked["device"])
+    planned = tuple(replace(run, log=asked["log"]) for run in planned)
     chosen = choose(planned, options.only)
     if not (options.resume or options.overwrite):
         for there in (runs / run.name for run in planned if (runs / run.name).exists()):

@@ -99,7 +99,7 @@ def _open(request: Request, options: Options, folder: SweepFolder, *, runs: Path
     files = read_files(stored)
     for run in with_fitted(request.planned, files):
         check_run(Run(runs / run.name), run, files[run.dataset].hash)
-    write_json(folder.plan, stored | {"seeds": list(request.seeds)})
+    write_json(folder.plan, stored | {"seeds": list(request.seeds), "log": request.asked["log"]})
     return _session(request, folder, stored, runs)
 
 

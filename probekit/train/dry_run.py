@@ -15,7 +15,7 @@ from rich.filesize import decimal
 
 from probekit.branches.base import begin_on_noise
 from probekit.config import Config
-from probekit.data.split import feed, shrunk, shrunk_size
+from probekit.data.split import shrunk, shrunk_size
 from probekit.device import describe_device, ran_out_of_memory, reset_peak
 from probekit.settings import Asked, flatten
 from probekit.train.cost import Counted, StepCost, step_cost
@@ -204,7 +204,7 @@ def _job(planned: Planned, step: TrainingStep, say: Callable[[str], None]) -> Ca
     size = (train.images.shape[-2], train.images.shape[-1])
     begin_on_noise(planned.method, config.train.epochs, images=rows, size=size, device=planned.device)
     fastest = fastest_step(step, say)
-    [(index, images)] = feed(train.images, [torch.randperm(rows)[:batch]])
+    [(index, images)] = step.feed([torch.randperm(rows)[:batch]], epoch=0)
     return lambda: fastest(index, images)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from probekit import ranks
 from probekit.branches.base import Epoch, active_branches
 from probekit.config import Config
-from probekit.data.split import DeviceSplit, Images, StreamedImages, feed
+from probekit.data.split import DeviceSplit, Images, StreamedImages
 from probekit.device import more_room, told
 from probekit.methods.base import Method
 from probekit.models.encoder import Encoder, Features, save_encoder
@@ -118,7 +118,8 @@ class Trainer:
         size = self.config.train.batch_size
         started, first = time.monotonic(), self.progress.batch
         order = list(map(ranks.mine, torch.split(self._order(), size)[first : self.batches]))
-        for batch, (index, images) in enumerate(feed(self.train.images, order), first):
+        given = self.eager_step.feed(order, epoch=self.progress.epoch, first=first)
+        for batch, (index, images) in enumerate(given, first):
             self.advance(index, images)
             self.progress.batch = batch + 1
             due = self.pace.due(len(self.buffer), stopped, last=batch + 1 == self.batches)
@@ -159,7 +160,7 @@ class Trainer:
             self.progress.begun |= {f"{branch.name} {name}": value for name, value in found.items()}
 
     def advance(self, index: Tensor, images: Tensor) -> None:
-        """Makes one step on the images uint8 `[B, C, H, W]` of `index` `[B]`; its scalars wait on the device."""
+        """Makes one step on `index` `[B]` and what is given of its images; its scalars wait on the device."""
         set_rates(self.optimizer, self.schedule, self.step_count)
         self.buffer.append(self.step(index, images))
 
@@ -321,10 +322,12 @@ class Trainer:
         project = self.method.projection or nn.Identity()
         size: int | None = self.config.views.max_size
         encode: Callable[[Tensor], Features] = self.encoder
+        images = self.train.images
         if view is not None:
             seed = stream_seed(self.config.seed, "bank", self.progress.epoch, view)
             generator = torch.Generator(self.device).manual_seed(seed)
             encode, size = (lambda x: self.encoder(self.eager_step.first_views(x, generator))), None
+            images = self.eager_step.first_crops(seed)
 
         def read(images: Images) -> Tensor:
             # Batch by batch, as embeddings may be longer than projections.
@@ -332,5 +335,5 @@ class Trainer:
             return read_all(encode, images, projected, max_size=size, precision=self.config.train.precision)
 
         with eval_mode(self.method):  # each process draws the views of all images, as one would
-            found = read_shared(self.train.images, read) if view is None else read(self.train.images)
+            found = read_shared(images, read) if view is None else read(images)
         return found.to(self.device)

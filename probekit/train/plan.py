@@ -98,7 +98,9 @@ def open_placed(info: DatasetInfo, name: str, config: Config, device: torch.devi
     data = config.data
     remedy = "free some of it, or start the run with: --set data.placement=host"
     with told(f"the images of split {name}", device, remedy):
-        return open_split(info.path, name, device, max_size=data.max_size, placement=data.placement)
+        train = name == "train"  # of the others test crops alone are seen, wherever they have room
+        placement = data.placement if train or info.splits[name].crop is None else "auto"
+        return open_split(info.path, name, device, max_size=data.max_size, placement=placement, cut=train)
 
 
 def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:

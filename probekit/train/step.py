@@ -1,6 +1,7 @@
 """One training step: views, forward, losses, backward, update. Tensor code that never waits for the device."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 
 from probekit.branches.base import Branch, active_branches, has_loss, running_branches
 from probekit.config import Config
-from probekit.data.split import Images, StreamedImages, shrunk
+from probekit.data.split import Images, Photographs, StreamedImages, feed, shrunk
 from probekit.methods.base import Method, Step
 from probekit.ranks import averaged, gathered, size
 from probekit.restore.build import stream_seed
@@ -18,7 +19,8 @@ from probekit.train.gpu import Before, Compiled, compile_networks, release, told
 from probekit.train.health import OWN_LOSS, batch_health, projection_health
 from probekit.train.optim import build_optimizer, lay_as_weights, rates_on_device, scaled_rate
 from probekit.views.crops import Placement
-from probekit.views.recipes import Drawn, ViewMaker, Views, recipe_of
+from probekit.views.cut import Cutter
+from probekit.views.recipes import Drawn, ViewMaker, Views, own_boxes, recipe_of
 
 WARM_UP = 3  # eager steps before a CUDA graph is recorded: cuDNN chooses its algorithms, the optimizer makes its state
 
@@ -45,15 +47,21 @@ class TrainingStep:
         self.config, self.method, self.optimizer = config, method, optimizer
         self.images, self.generator, self.labels = images, generator, labels
         self.view_size = shrunk(images, config.views.max_size)
-        recipe, shape, stride = recipe_of(config.views), images.shape[1:], method.encoder.stride
-        self.maker = ViewMaker(recipe, shape, size=self.view_size, stride=stride).to(images.device)
-        self.of_companions = ViewMaker(recipe.first, shape, size=self.view_size, stride=stride).to(images.device)
+        recipe, stride, cut = recipe_of(config.views), method.encoder.stride, isinstance(images, Photographs)
+        self.maker, self.of_companions = (
+            ViewMaker(each, images.shape[1:], size=self.view_size, stride=stride, cut=cut).to(images.device)
+            for each in (recipe, recipe.first)
+        )
+        self.cutter, self.cutter_of_companions = (
+            Cutter(images, maker) if isinstance(images, Photographs) else None
+            for maker in (self.maker, self.of_companions)
+        )
         self.make: Callable[..., Views] = self.maker
         self.make_companions: Callable[..., Views] = self.of_companions
         self.names: list[str] = []
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
-        """The whole step on some images of the split: int64 `[B]`, uint8 `[B, C, H, W]`."""
+        """The whole step on some images of the split: int64 `[B]`, and of these what `feed` gives."""
         loss, step = self._gradients(index, images)
         lay_as_weights(self.method.parameters())
         averaged([p.grad for p in self.method.parameters() if p.grad is not None])
@@ -67,6 +75,17 @@ class TrainingStep:
         self.names = list(logs)
         return torch.stack([value.float() for value in logs.values()])
 
+    def feed(self, batches: Sequence[Tensor], *, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pairs of an index and its images uint8 `[B, C, H, W]`, or of photographs their crops, on the device.
+
+        `batches`: int64 `[B]` each, on the CPU; the first of them is the epoch's batch `first`.
+        """
+        if self.cutter is None:
+            return feed(self.images, batches)
+        seeds = (stream_seed(self.config.seed, "crops", epoch, batch) for batch in itertools.count(first))
+        placing = lambda index: self._placement(index.to(self.images.device))  # noqa: E731
+        return self.cutter.feed(list(zip(batches, seeds, strict=False)), placing)
+
     def rehearse(self, batch: int) -> None:
         """Forward and backward of a batch of another size, and no update: does it fit into memory?
 
@@ -74,7 +93,8 @@ class TrainingStep:
         """
         self.make, self.make_companions = self.maker, self.of_companions
         index = torch.arange(batch, device=self.images.device)
-        self._gradients(index, self.images[index])
+        empty = torch.zeros(batch, self.maker.packing.bytes, dtype=torch.uint8, device=index.device)
+        self._gradients(index, empty if self.maker.cut else self.images[index])
 
     def views(self, index: Tensor, images: Tensor) -> Views:
         """Augmented views of a batch of images; arguments as for the step."""
@@ -114,12 +134,35 @@ class TrainingStep:
     def _first_views(self, index: Tensor, batch: int) -> Tensor:
         if len(index) % batch:  # not so many for each image: then the draws have no order of the batch's to keep
             batch = len(index)
-        drawn = self._drawn(self.of_companions, batch, len(index) // batch)
-        return self.make_companions(self.images[index], drawn, self._placement(index)).inputs[0]
+        drawn, placement = self._drawn(self.of_companions, batch, len(index) // batch), self._placement(index)
+        if self.cutter_of_companions is None:
+            images = self.images[index]
+        else:
+            whole = size() * batch
+            boxes = self.of_companions.draw_boxes(len(index) // batch * whole, self.generator)
+            crops = self.cutter_of_companions(index.cpu(), own_boxes(boxes, whole).cpu(), placement)
+            images = crops.to(index.device)
+        return self.make_companions(images, drawn, placement).inputs[0]
+
+    def first_crops(self, seed: int) -> Images:
+        """What `first_views` takes: all images, or of photographs a crop of each, read in order."""
+        cutter = self.cutter_of_companions
+        if cutter is None:
+            return self.images
+        generator, (height, width) = torch.Generator().manual_seed(seed), self.view_size
+        shape = (len(self.images), self.images.shape[1], height, width)
+
+        def read(index: Tensor) -> Tensor:
+            crops = cutter(index, cutter.maker.draw_boxes(len(index), generator))
+            return crops.view(-1, height, width, shape[1]).permute(0, 3, 1, 2)
+
+        return StreamedImages(read, shape, self.images.device)
 
     def first_views(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """One view of each image in [0, 1], `[B, C, H, W]`, made as the recipe's first is and not corrupted."""
         images = (255 * x).round().to(torch.uint8)
+        if self.of_companions.cut:
+            images = images.permute(0, 2, 3, 1).flatten(1)
         return self.of_companions(images, self.of_companions.draw(len(images), generator)).inputs[0]  # type: ignore[no-any-return]
 
 

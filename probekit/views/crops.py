@@ -48,6 +48,36 @@ class Placement:
         return low + (high - low) * (position - cell)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the law of boxes must know of images: float32, of one size (n = 1) or of n sizes; x before y.
+
+    `height`, `width`: `[n, 1]`, or numbers. `sides`: [2, n]. `places`: how many places a crop has, and its side, [2,
+    n]. `otherwise`: the box where no try fits, corner and sides, [2, 2, n].
+    """
+
+    height: Tensor | int
+    width: Tensor | int
+    sides: Tensor
+    places: Tensor
+    otherwise: Tensor
+    torchvision: bool
+
+
+def limits_of(sizes: Tensor, *, torchvision: bool) -> Limits:
+    """Those of images of n sizes, int `[n, 2]`, height and width; `torchvision`: of its law, not of TensorFlow's."""
+    height, width = sizes.double().T
+    sides = torch.stack([width, height])
+    whole = sides
+    if torchvision:  # the nearest aspect ratio to the image's own, in the middle
+        nearest = torch.stack([(height * ASPECT[1]).round(), (width / ASPECT[0]).round()])
+        whole = sides.minimum(nearest)
+    corner = ((sides - whole) / 2).floor()
+    places = sides + 1 if torchvision else sides  # TensorFlow never draws the last
+    h, w = (side[:, None].float() for side in (height, width))
+    return Limits(h, w, sides.float(), places.float(), torch.stack([corner, whole]).float(), torchvision)
+
+
 class CropTables(nn.Module):
     """What crops of images of one size, resized to another, always need: constants, on the device of the images.
 
@@ -55,28 +85,19 @@ class CropTables(nn.Module):
     w) of the views; `torchvision`: whether boxes follow torchvision's law, in place of TensorFlow's.
     """
 
-    limits: Tensor
+    sides: Tensor
     places: Tensor
     otherwise: Tensor
-    ranks: Tensor
     across: Tensor
     offsets: Tensor
 
     def __init__(self, source: tuple[int, int], size: tuple[int, int], *, torchvision: bool) -> None:
         super().__init__()
         self.source, self.size, self.torchvision = source, size, torchvision
-        height, width = source
-        whole = (width, height)
-        if torchvision:  # the nearest aspect ratio to the image's own, in the middle
-            whole = (min(width, round(height * ASPECT[1])), min(height, round(width / ASPECT[0])))
-        corner = [(limit - side) // 2 for limit, side in zip((width, height), whole, strict=True)]
-        self.register_buffer("limits", torch.tensor([[width], [height]], dtype=torch.float32))
-        # How many places a crop has, and its side; TensorFlow never draws the last.
-        self.register_buffer("places", self.limits + 1 if torchvision else self.limits)
-        # The box where no try fits: x0, y0; width, height.
-        self.register_buffer("otherwise", torch.tensor([corner, whole], dtype=torch.float32).unsqueeze(2))
-        # The first valid try has the largest rank; argmax alone may take any of several equal ones.
-        self.register_buffer("ranks", torch.arange(TRIES, 0.0, -1.0))
+        limits = limits_of(torch.tensor([source]), torchvision=torchvision)
+        self.register_buffer("sides", limits.sides)
+        self.register_buffer("places", limits.places)
+        self.register_buffer("otherwise", limits.otherwise)
         self.register_buffer("across", torch.tensor([[True], [False]]))
         self.register_buffer("offsets", torch.arange(-1, 3))
         for length in set(size):
@@ -87,6 +108,11 @@ class CropTables(nn.Module):
             near = (1.5 * distance - 2.5) * distance * distance + 1
             far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
             self.register_buffer(f"cubic{length}", torch.where(distance <= 1, near, far))
+
+    @property
+    def limits(self) -> Limits:
+        """For the law of the boxes."""
+        return Limits(*self.source, self.sides, self.places, self.otherwise, self.torchvision)
 
 
 def random_boxes(
@@ -99,7 +125,7 @@ def random_boxes(
     and y0 inside the box and x1 and y1 outside.
     """
     tables = CropTables((height, width), (height, width), torchvision=False).to(generator.device)
-    return boxes_of(uniform((4, n, TRIES), generator), tables, placement)
+    return boxes_of(uniform((4, n, TRIES), generator), tables.limits, placement)
 
 
 def areas_(drawn: Tensor, area: tuple[float, float]) -> Tensor:
@@ -108,33 +134,35 @@ def areas_(drawn: Tensor, area: tuple[float, float]) -> Tensor:
     return drawn
 
 
-def boxes_of(drawn: Tensor, tables: CropTables, placement: Placement | None = None) -> Tensor:
+def boxes_of(drawn: Tensor, limits: Limits, placement: Placement | None = None) -> Tensor:
     """Boxes of uniform numbers [4, n, TRIES], the second of them areas under torchvision's law.
 
     That is RandomResizedCrop: a uniform area and a log-uniform aspect ratio. `placement`: where crops of B images may
     stand, box k in image k % B, n a multiple of B; None is anywhere. Returns int64 [n, 4], (x0, y0, x1, y1) in whole
     source pixels; under torchvision's law the centre, at the nearest possible aspect ratio, where no try of 10 fits.
     """
-    height, width = tables.source
-    if tables.torchvision:
+    height, width = limits.height, limits.width
+    if limits.torchvision:
         low, high = map(math.log, ASPECT)
         aspect = (low + (high - low) * drawn[0]).exp()
         wanted = drawn[1] * height * width
         sizes = torch.stack([(wanted * aspect).sqrt(), (wanted / aspect).sqrt()]).round_()
-        valid = (sizes <= tables.limits[..., None]).all(0)
     else:
         sizes = _sizes(drawn[0], drawn[1], height, width)
-        valid = sizes[0] * sizes[1] >= max(AREA[0], COVERED) * height * width
-    best, first = (valid * tables.ranks).max(1)
+    valid = ((sizes >= 1) & (sizes <= limits.sides[..., None])).all(0)
+    if not limits.torchvision:
+        valid &= sizes[0] * sizes[1] >= max(AREA[0], COVERED) * height * width
+    # The first valid try has the largest rank; argmax alone may take any of several equal ones.
+    best, first = (valid * torch.arange(TRIES, 0.0, -1.0, device=drawn.device)).max(1)
     found = best > 0
     first = first[None, :, None].expand(2, -1, 1)
     chosen = sizes.gather(2, first).squeeze(2)
-    size = torch.where(found, chosen, tables.otherwise[1])
+    size = torch.where(found, chosen, limits.otherwise[1])
     u = drawn[2:].gather(2, first).squeeze(2)
-    places = (tables.places - size).clamp_(min=1)
+    places = (limits.places - size).clamp_(min=1)
     corner = integers(u, places) if placement is None else _placed(u, size, places - 1, placement)
-    if tables.torchvision:
-        corner = torch.where(found, corner, tables.otherwise[0])
+    if limits.torchvision:
+        corner = torch.where(found, corner, limits.otherwise[0])
     return torch.cat([corner, corner + size]).long().T
 
 
@@ -147,7 +175,7 @@ def _placed(u: Tensor, size: Tensor, last: Tensor, placement: Placement) -> Tens
     return low + integers(placement.drawn(u), high - low + 1).minimum(high - low)
 
 
-def _sizes(aspect: Tensor, u: Tensor, height: int, width: int) -> Tensor:
+def _sizes(aspect: Tensor, u: Tensor, height: Tensor | int, width: Tensor | int) -> Tensor:
     """Widths and heights, [2, n, TRIES], of TF's law of two uniform numbers; whole, none larger than the image."""
     low, high = (bound * width / height for bound in ASPECT)
     aspect = low + (high - low) * aspect  # width / height

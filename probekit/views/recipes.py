@@ -20,10 +20,10 @@ from probekit.views.batched import uniforms
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, corruption_of, corruption_shapes
 from probekit.views.crops import TRIES, CropTables, Placement, areas_, boxes_of, resized
 from probekit.views.jitter import PAPER, Colour, change, change_shapes, changes_of, jittered
+from probekit.views.packed import PART, Packing, changed
 
 VIEWS = 2  # contrastive losses compare pairs
 P_FLIP = 0.5  # authors' code
-PART = 2**20  # values of views that are made at a time on a CPU; measured
 LOCAL = 96 / 224  # side of a small crop, as a share of a large one's: SwAV, official code
 
 
@@ -159,7 +159,8 @@ class Views:
 class Drawn:
     """All that is random about the views of B images; the kinds of a recipe's crops in their order.
 
-    `boxes`: [4, n, TRIES], what `crops.boxes_of` takes; n views of all kinds, kind after kind, view after view.
+    `boxes`: [4, n, TRIES], what `crops.boxes_of` takes, none where crops were cut before; n views of all kinds, kind
+    after kind, view after view.
     `flipped`: bool [n]. `changes`: for the views of whole size, and for small ones, what `jitter.change` takes; of so
     many rows each. `corruption`: what `corrupt.corrupt_as` takes; empty where there is none.
     """
@@ -175,23 +176,35 @@ class Drawn:
         def own(x: Tensor) -> Tensor:
             return mine(x, len(x) // batch)
 
-        boxes = own(self.boxes.movedim(1, 0)).movedim(0, 1)
         changes = tuple(tuple(map(own, drawn)) for drawn in self.changes)
+        boxes = own_boxes(self.boxes, batch) if self.boxes.numel() else self.boxes
         return Drawn(boxes, own(self.flipped), changes, tuple(map(own, self.corruption)))
+
+
+def own_boxes(boxes: Tensor, batch: int) -> Tensor:
+    """What was drawn [4, n, TRIES] of boxes for this rank's images of a batch of all ranks'."""
+    return mine(boxes.movedim(1, 0), boxes.shape[1] // batch).movedim(0, 1)
 
 
 class ViewMaker(nn.Module):
     """A recipe made ready for images of one shape: draws, then applies; its constants are on the device of the images.
 
     `shape`: (C, H, W) of the images; C is 1 or 3. `size`: (h, w) of the views of whole size; None is the images' own,
-    as in the authors' code. `stride`: the encoder's: small crops are of whole cells.
+    as in the authors' code. `stride`: the encoder's: small crops are of whole cells. `cut`: whether it is given crops
+    that `views.cut` has drawn and cut, and resized, in place of images.
     """
 
     def __init__(
-        self, recipe: Recipe, shape: Sequence[int], *, size: tuple[int, int] | None = None, stride: int = SIDE
+        self,
+        recipe: Recipe,
+        shape: Sequence[int],
+        *,
+        size: tuple[int, int] | None = None,
+        stride: int = SIDE,
+        cut: bool = False,
     ) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.recipe, self.cut = recipe, cut
         self.channels, height, width = shape
         whole = size or (height, width)
         small = next((size_of(kind, whole, stride) for kind in self.recipe.crops if kind.side < 1), None)
@@ -199,6 +212,8 @@ class ViewMaker(nn.Module):
         torchvision = self.recipe.crops[0].area is not None
         assert all((kind.area is not None) == torchvision for kind in self.recipe.crops)  # one law of boxes
         self.crops = nn.ModuleList(CropTables((height, width), s, torchvision=torchvision) for s in sizes)
+        counts = [self.recipe.views, sum(kind.n for kind in self.recipe.crops if kind.side < 1)]
+        self.packing = Packing(tuple(zip(counts, sizes, strict=False)), self.channels)
         self.corruptions = CorruptionTables(self.channels, *whole, recipe.odds) if recipe.corrupt else None
 
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
@@ -207,15 +222,14 @@ class ViewMaker(nn.Module):
         for kind in self.recipe.crops:
             n = kind.n * batch
             changes = [] if kind.colour is None else change_shapes(n, self.channels, kind.colour)
-            shapes += (4, n, TRIES), (n,), *changes
+            shapes += (4, n, 0 if self.cut else TRIES), (n,), *changes
         if self.corruptions is not None:
             shapes += corruption_shapes(self.recipe.views * batch, self.corruptions)
         numbers = iter(uniforms(shapes, generator))  # in one launch
         boxes, flipped = [], []
         by_size: dict[bool, list[tuple[Tensor, ...]]] = {}
         for kind in self.recipe.crops:
-            box = next(numbers)
-            boxes.append(box if kind.area is None else areas_(box, kind.area))
+            boxes.append(_areas(next(numbers), kind))
             flipped.append(next(numbers) < self.recipe.flip)
             changed: tuple[Tensor, ...] = ()
             if kind.colour is not None:
@@ -225,20 +239,34 @@ class ViewMaker(nn.Module):
         corruption = () if self.corruptions is None else corruption_of(list(numbers), self.corruptions)
         return Drawn(_joined(boxes, 1), _joined(flipped), tuple(map(_joined_changes, by_size.values())), corruption)
 
+    def draw_boxes(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draws the boxes alone of so many images' views, where they are cut before: [4, n, TRIES]."""
+        drawn = uniforms([(4, kind.n * batch, TRIES) for kind in self.recipe.crops], generator)
+        return _joined([_areas(numbers, kind) for numbers, kind in zip(drawn, self.recipe.crops, strict=True)], 1)
+
     @torch.no_grad()
     def forward(self, images: Tensor, drawn: Drawn, placement: Placement | None = None) -> "Views":
-        """The views of images uint8 [B, C, H, W] as drawn, a pure function; `placement` as for `make_views`."""
+        """The views of images uint8 [B, C, H, W] as drawn, a pure function; `placement` as for `make_views`.
+
+        Of crops that were cut before, [B, `packing.bytes`], the boxes are not known: 0.
+        """
         batch = len(images)
-        boxes = boxes_of(drawn.boxes, self.tables(0), placement)
+        if self.cut:
+            boxes = torch.zeros(len(drawn.flipped), 4, dtype=torch.int64, device=images.device)
+        else:
+            boxes = boxes_of(drawn.boxes, self.tables(0).limits, placement)
         made: list[Views] = []
         start = 0
         for number, changes in enumerate(drawn.changes):
             tables = self.tables(number)
-            n = batch * sum(kind.n for kind in self.recipe.crops if (kind.side == 1) == (number == 0))
+            n = batch * self.packing.kinds[number][0]
             rows = slice(start, start + n)
             start += n
-            x = _augment(images, (boxes[rows], drawn.flipped[rows], *changes), tables)
-            x = x.view(-1, *images.shape[:2], *tables.size)
+            if self.cut:
+                x = changed(self.packing.crops(images, number), drawn.flipped[rows], changes)
+            else:
+                x = _augment(images, (boxes[rows], drawn.flipped[rows], *changes), tables)
+            x = x.view(-1, batch, self.channels, *tables.size)
             made.append(Views(x, x, boxes[rows].view(-1, batch, 4), drawn.flipped[rows].view(-1, batch)))
         views = made[0]
         if self.corruptions is not None:
@@ -276,6 +304,10 @@ def make_views(
     maker = ViewMaker(recipe_named(recipe), images.shape[1:], size=size, stride=stride).to(images.device)
     made: Views = maker(images, maker.draw(len(images), generator), placement)
     return made
+
+
+def _areas(box: Tensor, kind: Crops) -> Tensor:
+    return box if kind.area is None else areas_(box, kind.area)
 
 
 def size_of(kind: Crops, whole: tuple[int, int], stride: int) -> tuple[int, int]:

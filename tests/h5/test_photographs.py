@@ -54,15 +54,18 @@ def saved(image: Image.Image, kind: str = "JPEG", **how: Any) -> bytes:
     return out.getvalue()
 
 
-def files(n: int, *, kinds: tuple[str, ...] = ("JPEG", "PNG")) -> list[bytes]:
-    return [saved(scene(*SIZES[k % len(SIZES)], k), kinds[k % len(kinds)]) for k in range(n)]
+def files(n: int, mode: str = "RGB") -> list[bytes]:
+    kinds = ("JPEG", "PNG")
+    return [saved(scene(*SIZES[k % len(SIZES)], k).convert(mode), kinds[k % len(kinds)]) for k in range(n)]
 
 
-def photographs(path: Path, n: int = 70, *, block: int = 64, masked: bool = True, crop: CentreCrop = CROP) -> Path:
+def photographs(
+    path: Path, n: int = 70, *, block: int = 64, masked: bool = True, crop: CentreCrop = CROP, mode: str = "RGB"
+) -> Path:
     """A file of n photographs in train and some of them in test, with labels and masks."""
     masks = ("inside", "border") if masked else ()
     header = Header(generator="", parameters={}, seed=0, classes=CLASSES, factors=(), mask_names=masks)
-    made, sizes = files(n), np.array([SIZES[k % len(SIZES)] for k in range(n)], np.int32)
+    made, sizes = files(n, mode), np.array([SIZES[k % len(SIZES)] for k in range(n)], np.int32)
     with DatasetWriter(path, header=header, compression="gzip", overwrite=True) as writer:
         for split, count in (("train", n), ("test", n // 2)):
             writer.begin(split, count)
@@ -70,7 +73,7 @@ def photographs(path: Path, n: int = 70, *, block: int = 64, masked: bool = True
                 rows = slice(begin, min(begin + block, count))
                 labels = np.arange(rows.start, rows.stop, dtype=np.int64) % 3
                 own = drawn_masks(np.arange(rows.start, rows.stop), crop.side) if masked else None
-                shape = (crop.side, crop.side, 3)
+                shape = (crop.side, crop.side, 3)[: 3 if mode == "RGB" else 2]
                 columns = as_columns(labels, {})
                 writer.append(EncodedBlock(shape, made[rows], columns, own, sizes[rows], crop))
     return path

@@ -1,6 +1,8 @@
 """Three steps of a run in one process or several, in float64, and what comes of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from probekit import ranks
 from probekit.config import resolve
-from probekit.data.split import DeviceSplit, Images, StreamedImages, feed
+from probekit.data.split import DeviceSplit, Images, StreamedImages, open_split
 from probekit.h5 import Split
 from probekit.models import pooling
 from probekit.registry import BRANCHES, METHODS, get
@@ -19,6 +21,7 @@ from probekit.train.evaluate import Monitor
 from probekit.train.loop import Trainer
 from probekit.train.plan import unite
 from tests.chance import noise
+from tests.h5.test_photographs import photographs
 from tests.methods.batches import HEADS
 
 STEPS, BATCH, IMAGES, SIDE = 3, 16, 48, 16
@@ -56,7 +59,7 @@ def _train(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     trainer._begin_epoch()
     order = list(map(ranks.mine, torch.split(trainer._order(), BATCH)))
     gradients: list[Tensor] = []
-    for index, images in list(feed(trainer.train.images, order))[:STEPS]:
+    for index, images in list(trainer.eager_step.feed(order, epoch=0))[:STEPS]:
         trainer.advance(index, images)
         trainer.progress.batch += 1
         gradients.append(torch.cat([p.grad.flatten() for p in trainer.method.parameters() if p.grad is not None]))
@@ -69,10 +72,16 @@ def _train(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def whole_images() -> Images:
+    """Photographs of many sizes, of which steps are given crops."""
+    path = photographs(Path(mkdtemp()) / "a.h5", IMAGES, mode="L", masked=False)
+    return open_split(path, "train", torch.device("cpu"), max_size=SIDE, cut=True).images
+
+
 def trainer_of(names: Sequence[str], options: dict[str, Any]) -> Trainer:
     method, *branches = names
     options = dict(options)
-    streamed = options.pop("streamed", False)
+    streamed, kept_whole = options.pop("streamed", False), options.pop("photographs", False)
     kind = get(METHODS, "method", method)
     given = SMALL | HEADS.get(method, {})
     for name in names:
@@ -85,6 +94,8 @@ def trainer_of(names: Sequence[str], options: dict[str, Any]) -> Trainer:
     pixels: Images = noise(IMAGES, 1, SIDE, SIDE)
     if streamed:
         pixels = StreamedImages(pixels.__getitem__, pixels.shape, torch.device("cpu"))
+    if kept_whole:
+        pixels = whole_images()
     labels = (np.arange(IMAGES) % 3).astype(np.int64)
     split = DeviceSplit("train", pixels, Split(np.zeros(0, np.uint8), labels, {}, None), "device")
     monitor = Monitor(split, None, None, seed=0)

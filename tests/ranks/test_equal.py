@@ -29,6 +29,8 @@ OTHERS: list[Case] = [
     (("simclr", "lcr-mlp"), {"branch.lcr.norm": True, "branch.lcr.cam_scale": "raw"}),
     (("swav", "lcr", "xcorr", "contrastive-crop"), {}),
     (("simclr", "xcorr"), {"streamed": True}),
+    (("swav",), {"photographs": True}),
+    (("conrec", "xcorr", "contrastive-crop"), {"photographs": True, "branch.xcorr.bank": "augmented"}),
     (("barlow-twins",), {"optimizer.clip": 0.1}),
     (("simclr", "xcorr"), {"branch.xcorr.stages": "before", "branch.xcorr.bank": "augmented"}),
     (("simclr", "lcr"), {"branch.lcr.reduction": "sum", "branch.lcr.cam_scale": "raw", "branch.lcr.group": 4}),

@@ -37,6 +37,7 @@ ASKED: tuple[Probe, ...] = (
 )
 STEMS = {  # of results files, by measurement
     "multilabel": "multilabel-fixed-last",
+    "dense": "dense-fixed-last",
     "fractions": "fractions-fixed-last",
     "knn": "knn-last",
     "retrieval": "retrieval-last",
@@ -48,6 +49,7 @@ STEMS = {  # of results files, by measurement
     "all-checkpoints": "all-checkpoints-fixed-last",
     "exam": "exam-last",
     "reconstruction": "reconstruction-last",
+    "detect": "detect-quick-last",
 }
 
 
@@ -97,6 +99,8 @@ def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
     exam = Exam()
     found["exam"] = result_of("exam", answers.rows(), **answers.about(exam), command="probekit exam a")
     found["reconstruction"] = _rebuilt(seed)
+    found["detect"] = _detected(classes)
+    found["dense"] = _placed(seed)
     return found
 
 
@@ -162,6 +166,22 @@ def _followed() -> dict[str, Any]:
     return result_of("all-checkpoints", rows, protocol="fixed")
 
 
+def _detected(classes: tuple[str, ...]) -> dict[str, Any]:
+    """A detector of three trainings on an encoder and on random weights; objects have no masks."""
+    rows: list[dict[str, Any]] = []
+    for name, kind, least in (("conrec last", "encoder", 0.5), ("random weights", "baseline", 0.25)):
+        trials = [
+            {"seed": k, "loss": 1.5, "boxes": dict.fromkeys(("AP50", "AP", "AP75"), least + k / 16), "masks": {}}
+            for k in range(3)
+        ]
+        mean = {"value": least + 1 / 16, "ci": [least, least + 0.125]}
+        per_class = [{"name": each, "objects": 9, "boxes": least, "masks": None} for each in classes]
+        boxes = dict.fromkeys(("AP50", "AP", "AP75"), mean)
+        rows.append({"name": name, "kind": kind, "boxes": boxes, "masks": {}, "trials": trials, "per_class": per_class})
+    about = {"preset": "quick", "split": "test", "n": 9, "recipe": {}, "command": "probekit detect a --preset quick"}
+    return result_of("detect", rows, protocol="xcorr", **about)
+
+
 def _rebuilt(seed: int) -> dict[str, Any]:
     """A decoder and what needs none, asked of one factor in two ways; there is nothing to ask in the other."""
     rng = np.random.default_rng(seed)
@@ -183,6 +203,23 @@ def _rebuilt(seed: int) -> dict[str, Any]:
             answers.append(asked | {"factor": "triangle", "n": 0, "right": nothing, "restored": nothing})
         rows.append({"name": name, "kind": kind, "answers": answers})
     return result_of("reconstruction", rows, protocol="reconstruction")
+
+
+def _placed(seed: int) -> dict[str, Any]:
+    """A map and what needs none: of one question three classes, of the other one is nowhere."""
+    rng = np.random.default_rng(seed)
+    nowhere: dict[str, Any] = {"value": None, "ci": None}
+    rows: list[dict[str, Any]] = []
+    for name, kind in (("conrec last", "encoder"), ("position alone", "baseline")):
+        share = float(rng.random())
+        own: dict[str, Any] = {"value": share, "ci": [share / 2, share]}
+        about = {"miou": own, "accuracy": own, "C": 1.0 if kind == "encoder" else None, "note": ""}
+        asked = [
+            {**about, "name": "objects", "classes": ["the rest", "disc", "bar"], "iou": [own] * 3},
+            {**about, "name": "evidence:corner", "classes": ["the rest", "evidence:corner"], "iou": [own, nowhere]},
+        ]
+        rows.append({"name": name, "kind": kind, "n": 9, "grid": [4, 4], "dim": 3, "cells": 80, "questions": asked})
+    return result_of("dense", rows, protocol="fixed")
 
 
 def further_results(run: str = "a", *, classes: Sequence[str] = CLASSES, seed: int = 0, **about: Any) -> dict[str, Any]:

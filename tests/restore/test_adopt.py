@@ -354,6 +354,16 @@ def test_what_cannot_be_drawn_anew_is_never_called_random(home: Path) -> None:
     assert "random weights are left out" in page
 
 
+def test_a_module_of_three_channels_is_measured_on_grey_images_which_is_said(home: Path) -> None:
+    Path(f"rgb_{home.name}.py").write_text(MODULE.replace("nn.Conv2d(1,", "nn.Conv2d(3,"))
+    name = f"py:rgb_{home.name}:Map"
+    done = run("probe", "--encoder", name, "--data", "data/shapes.h5", "--protocol", "fixed", *QUICK)
+    assert f"{name} takes three channels, and is given the one of grey images in each" in " ".join(done.output.split())
+    [row, random, *_] = json.loads(next(Path("runs").glob("*/results/linear-fixed-last.json")).read_text())["rows"]
+    assert random["name"] == "random weights", "the run's file makes it again"
+    assert row["dim"] == 12
+
+
 def test_code_that_has_changed_is_refused_before_a_line_of_it_runs(home: Path) -> None:
     """The module's file, and those of the packages that it is in."""
     package, trace = home / f"package_{home.name}", home / "trace"

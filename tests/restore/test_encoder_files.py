@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,6 +41,7 @@ def graph(
     outputs: Sequence[str] = ("embedding",),
     kind: int = TensorProto.FLOAT,
     external: bool = False,
+    weight: NDArray[np.float32] = WEIGHT,
 ) -> Path:
     """A convolution, its activation "map", and the mean over cells "embedding"; `kind`: of what it takes."""
     nodes = [
@@ -49,7 +51,7 @@ def graph(
         helper.make_node("GlobalAveragePool", ["map"], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["embedding"]),
     ]
-    weights = [numpy_helper.from_array(WEIGHT, "weight"), numpy_helper.from_array(BIAS, "bias")]
+    weights = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(BIAS, "bias")]
     taken = [helper.make_tensor_value_info("image", kind, shape)]
     given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     model = helper.make_model(
@@ -235,6 +237,14 @@ def plain(path: Path) -> Path:
     return path
 
 
+def test_a_file_of_three_channels_is_given_the_one_of_grey_images_in_each() -> None:
+    thirds = np.repeat(WEIGHT / 3, 3, axis=1)
+    graph(Path("m.onnx"), shape=("n", 3, "h", "w"), weight=thirds)
+    images = torch.rand(3, 1, 16, 16)
+    opened = probekit.load("onnx:m.onnx", channels=1, size=16, device="cpu")
+    np.testing.assert_allclose(opened.embed(images), expected_map(images).mean((2, 3)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "make", "told"),
@@ -255,7 +265,7 @@ def plain(path: Path) -> Path:
         ("onnx:m.onnx", channels_last, "whose channels are last"),
         ("onnx:m.onnx", lambda path: graph(path, kind=TensorProto.INT32), "found tensor(int32)"),
         ("onnx:m.onnx", lambda path: graph(path, shape=("n", 1, 64, 64)), "type: probekit import SOURCE --size 64"),
-        ("onnx:m.onnx", lambda path: graph(path, shape=("n", 3, 32, 32)), "of 3 channels and 32x32 px, as onnx:m"),
+        ("onnx:m.onnx", lambda path: graph(path, shape=("n", 2, 32, 32)), "of 2 channels and 32x32 px, as onnx:m"),
         ("torchscript:m.pt", scripted(Named()), "from torchscript:m.pt, found dict"),
         ("torchscript:m.pt", scripted(ForOne()), "from torchscript:m.pt, found a tensor [1, 24]"),
         ("torchscript:m.pt", text, "expected a file of TorchScript in m.pt, found another"),

@@ -39,6 +39,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_module_of_three_channels_is_given_the_one_of_grey_images_in_each(data: Path) -> None:
+    """As one of one channel whose weights are the sums; also with other weights, and with a mean of one channel."""
+    colour, grey, info = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(1, 6, 4, 4), read_info(data)
+    with torch.no_grad():
+        grey.weight.copy_(colour.weight.sum(1, keepdim=True))
+        grey.bias.copy_(colour.bias)  # type: ignore[arg-type]
+    for normalise in ("none", "imagenet"):
+        named: dict[str, Any] = {"channels": 1, "size": 16, "normalise": normalise, "device": "cpu"}
+        ours, theirs = (probekit.load(module, **named) for module in (colour, grey))
+        np.testing.assert_allclose(ours.embed(info, "test"), theirs.embed(info, "test"), rtol=1e-4, atol=1e-5)
+        assert ours.random(0).encoder.spec["thrice"] is True
+        assert "thrice" not in theirs.encoder.spec
+    with pytest.raises(ValueError, match=r"Conv2d fails on images \[2, 1, 16, 16\]"):
+        probekit.load(nn.Conv2d(2, 6, 4, 4), channels=1, size=16, normalise="none", device="cpu")
+
+
 def test_a_module_is_embedded_as_it_is_and_random_ones_are_others(data: Path) -> None:
     module, info = Tiny(), read_info(data)
     opened = probekit.load(module, channels=1, size=16, normalise="none", device="cpu")

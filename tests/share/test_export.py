@@ -215,8 +215,9 @@ def test_what_is_no_export_is_never_replaced(home: Path) -> None:
 
 
 def test_odd_wishes_are_refused_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "unknown format 'onx'; known: detectron2, onnx, safetensors, timm, torchvision; did you mean 'onnx'?" in refused(
-        "export", "mine", "--to", "onx"
+    assert (
+        "unknown format 'onx'; known: detectron2, onnx, safetensors, timm, torchvision; did you mean 'onnx'?"
+        in refused("export", "mine", "--to", "onx")
     )
     assert "expected --to FORMAT" in refused("export", "mine", "--to", ",")
     assert "expected --checkpoint without a pooling" in refused("export", "mine", "--checkpoint", "last@gap")

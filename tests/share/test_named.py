@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from probekit.data.split import CPU
 from probekit.models import Encoder
 from probekit.models.backbones import import_module, import_timm
+from probekit.models.layout import Layout
 from probekit.restore.opened import Opened
 from probekit.share import to_detectron2, to_timm, to_torchvision
 from probekit.share.to_torchvision import MODELS
@@ -133,7 +134,7 @@ def test_torchvision_has_each_network_of_the_table(name: str) -> None:
         theirs = getattr(models, MODELS[name])().state_dict()
         state = timm.create_model(name, num_classes=0).state_dict()
     rules = to_torchvision.RULES.get(to_torchvision._family(name), {})
-    own = to_torchvision.Layout("torchvision", name, rules).renamed(state)
+    own = Layout("torchvision", name, rules).renamed(state)
     left = {key for key in theirs if key not in own}
     assert all(key.startswith(to_torchvision.HEADS) for key in left)
     assert all(theirs[key].numel() == own[key].numel() for key in theirs.keys() - left)
@@ -161,9 +162,9 @@ def test_timm_gives_the_same_features(
 class Conv(nn.Conv2d):
     """As detectron2's own: a convolution that holds its norm."""
 
-    def __init__(self, *given: int, **more: Any) -> None:
-        super().__init__(*given, bias=False, **more)
-        self.norm = nn.BatchNorm2d(given[1], eps=1e-5)
+    def __init__(self, before: int, after: int, size: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(before, after, size, stride, padding, bias=False)
+        self.norm = nn.BatchNorm2d(after, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(super().forward(x))  # type: ignore[no-any-return]
@@ -190,13 +191,20 @@ class Block(nn.Module):
         return torch.relu(found + (x if self.shortcut is None else self.shortcut(x)))
 
 
+class Stem(nn.Module):
+    """What makes 64 channels of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = Conv(3, 64, 7, stride=2, padding=3)
+
+
 class ResNet(nn.Module):
     """`stem`, `res2` to `res5`, as detectron2's modeling/backbone/resnet.py names them."""
 
     def __init__(self, counts: list[int], *, deep: bool) -> None:
         super().__init__()
-        self.stem = nn.Module()
-        self.stem.conv1 = Conv(3, 64, 7, stride=2, padding=3)
+        self.stem = Stem()
         before = 64
         for stage, count in enumerate(counts):
             after = 64 * 2**stage * (4 if deep else 1)
@@ -209,8 +217,8 @@ class ResNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = nn.functional.max_pool2d(torch.relu(self.stem.conv1(image)), 3, 2, 1)
-        for stage in (self.res2, self.res3, self.res4, self.res5):
-            x = stage(x)
+        for stage in ("res2", "res3", "res4", "res5"):
+            x = self.get_submodule(stage)(x)
         return x
 
 

@@ -135,6 +135,7 @@ def main() -> None:
     for name, kind in {"maps": str, "perturb": int, "out": Path}.items():  # of `heatmap`
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--device")
+    parser.add_argument("--log")
     parser.add_argument("--set", action="append", default=[])
     for name in ("resume", "overwrite", "no-baselines"):
         parser.add_argument(f"--{name}", action="store_true")

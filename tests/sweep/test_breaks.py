@@ -224,6 +224,23 @@ def test_a_dataset_that_was_deleted_is_made_anew(unbroken: Path, tmp_path: Path)
     assert results(home) == results(unbroken)
 
 
+def test_loggers_are_of_every_run_and_stay_with_the_sweep(home: Path) -> None:
+    code, out, _ = sweep("s.toml", *ASK, "--log", "csv", "--dry-run", cwd=home)
+    assert code == 0
+    trained = [line for line in out.splitlines() if "probekit pretrain" in line]
+    assert len(trained) == 4
+    assert all("--log csv" in line for line in trained)
+    assert "--log=csv" in out.splitlines()[0], "the line that makes the folder"
+    assert sweep("s.toml", *ASK, "--log", "csv", "--limit-minutes", "0", cwd=home)[0] == 1
+    for typed_again, kept in (((), "csv"), (("--log", "none"), "none"), ((), "none")):
+        assert sweep("s.toml", "--resume", *typed_again, "--limit-minutes", "0", cwd=home)[0] == 1
+        _, out, _ = sweep("s.toml", "--resume", "--dry-run", cwd=home)
+        assert out.count(f"--log {kept}") == 4
+    _, _, err = sweep("s.toml", *ASK, "--log", "cvs", "--name", "t", cwd=home)
+    assert "unknown logger 'cvs'" in err
+    assert not (home / "sweeps/t").exists()
+
+
 def test_two_sweeps_of_one_name_never_work_at_once(home: Path) -> None:
     with begun("s.toml", *ASK, cwd=home) as process:
         wait_for(lambda: at_work(home, 1))

@@ -25,7 +25,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     (folder / "small.toml").write_text(SWEEP)
     with forked_children(probekit_of_few_strengths):
-        done = typed("sweep", "small.toml", "--epochs", "2", "--preset", "quick", "--jobs", "2", cwd=folder)
+        done = typed(
+            "sweep", "small.toml", "--epochs", "2", "--preset", "quick", "--jobs", "2", "--log", "csv", cwd=folder
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " ".join(done.stdout.split()).count("by the monitor at best_test") >= 2
     return folder
@@ -37,6 +39,7 @@ def test_every_run_is_finished_and_probed(home: Path) -> None:
     for run in found["runs"]:
         assert run["scores"].keys() == {"last/linear", "last/monitor", "best_val/monitor", "best_test/monitor"}
         assert Run(home / "runs" / run["name"]).read()["threads"] == 1
+        assert (home / "runs" / run["name"] / "metrics.csv").exists(), "its logger's"
     beside = {(baseline["score"], baseline["name"]) for baseline in found["baselines"]}
     assert {("linear", "patch bag"), ("monitor", "patch bag"), ("linear", "random weights")} <= beside
     assert {row["row"]: row["factors"].keys() for row in found["rows"]} == {

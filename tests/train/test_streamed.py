@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -147,9 +148,9 @@ def test_a_run_that_waits_for_images_says_so_once(
 ) -> None:
     fetch = StreamedImages._fetch
 
-    def slow(images: StreamedImages, index: Tensor) -> Tensor:
+    def slow(images: StreamedImages, *batch: Any) -> Tensor:
         time.sleep(0.05)
-        return fetch(images, index)
+        return fetch(images, *batch)
 
     monkeypatch.setattr(StreamedImages, "_fetch", slow)
     monkeypatch.setattr(loop, "READ_AFTER", 0.0)

@@ -18,7 +18,7 @@ def random_resized_boxes(
 ) -> Tensor:
     """Boxes int64 [n, 4] under torchvision's law, RandomResizedCrop."""
     tables = CropTables((height, width), (height, width), torchvision=True).to(generator.device)
-    return boxes_of(areas_(uniform((4, n, TRIES), generator), area), tables, placement)
+    return boxes_of(areas_(uniform((4, n, TRIES), generator), area), tables.limits, placement)
 
 
 def draw_changes(n: int, channels: int, generator: torch.Generator, colour: Colour) -> tuple[Tensor, ...]:

@@ -4,7 +4,9 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
+from shlex import quote
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -26,6 +28,7 @@ OF_SOME = {  # options that only some kinds of sources have
     "labels": "a table, arrays, shards or an official dataset that has it",
     "group": "a table, arrays, shards or --labels-csv",
 }
+EXAMPLES = 3  # groups that are named
 MAX_BYTES = 1 << 30  # own choice: more than any image or list of these sets, and less than fills a computer's memory
 
 
@@ -159,7 +162,7 @@ class Filed(Protocol):
 class Masked(Item, Protocol):
     """One image of a source whose images have masks."""
 
-    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
         """Its masks `[H, W]`, of the image's `shape`, bit k for the source's `mask_names[k]`; raises `Broken`."""
 
 
@@ -196,6 +199,26 @@ class Source:
     notes: Sequence[str] = ()
     others: Columns | None = None
     mask_names: tuple[str, ...] = ()
+
+    def divided(self, path: Path) -> list[str]:
+        """A line for each two splits that have images of one group, and one that says how to have it on one side.
+
+        `path`: the dataset file.
+        """
+        if self.others is None or self.others.group is None:
+            return []
+        name, lines = self.others.group, list[str]()
+        of = {split: set(self.others.of(items)[name].tolist()) for split, items in self.splits.items()}
+        for first, second in combinations(of, 2):
+            if both := sorted(of[first] & of[second]):
+                some = ", ".join(repr(each.decode() if isinstance(each, bytes) else each) for each in both[:EXAMPLES])
+                told = f"{len(both):,} of {len(of[second]):,} values of {name} in {second} are in {first}, too"
+                lines.append(f"{told}: {some}{', ...' * (len(both) > EXAMPLES)}")
+        if not lines:
+            return []
+        val = ", with --val-fraction 0.1 for a val split" if "val" in of else ""
+        again = f"probekit split {quote(str(path))} --join --test-fraction 0.2 --group {quote(name)}{val}"
+        return [*lines, f"a score on what training has seen says little; to have each on one side type: {again}"]
 
     def columns(self, items: Sequence[Item]) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
         """Labels and factors of some items, as `probekit.h5.as_columns` takes them."""

@@ -70,7 +70,7 @@ class Import:
             check_folder(self.out, compression=self.compression, overwrite=self.overwrite)
         if twice := [name for name, n in Counter(source.classes).items() if n > 1]:
             raise ValueError(f"expected classes of different names in {source.name}, found {twice[0]!r} twice")
-        for line in source.notes:
+        for line in (*source.notes, *source.divided(self.out)):
             self.told.note(line)
         try:
             return self._write_as(source, self._rule(source, whole=False))

@@ -175,7 +175,9 @@ def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str
     assert source.opened is not None
     opened, info = source.opened, conditions.labels.info
     size = opened.header["max_size"]
-    train, test = (open_split(info.path, name, opened.device, max_size=size) for name in ("train", "test"))
+    how: dict[str, Any] = {"max_size": size, "crop": info.first.crop}
+    train = open_split(info.path, "train", opened.device, cut=True, **how)
+    test = open_split(info.path, "test", opened.device, **how)
     assert train.split.labels is not None
     assert test.split.labels is not None
     truth = test.split.labels

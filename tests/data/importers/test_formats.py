@@ -101,6 +101,38 @@ def test_a_group_is_kept_and_not_divided(tmp_path: Path, name: str) -> None:
     assert sites["train"] | sites["val"] == {f"s{k // 3}".encode() for k in range(N["train"])}
 
 
+def test_groups_on_both_sides_of_a_division_are_said_and_what_it_says_to_type_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+
+    def write(name: str, test: list[str]) -> None:
+        train = [f"p{k // 2}" for k in range(40)]
+        arrays = {
+            "x_train": rng.integers(0, 256, (40, 8, 8), np.uint8), "y_train": np.arange(40) // 2 % 2, "p_train": train,
+            "x_test": rng.integers(0, 256, (8, 8, 8), np.uint8), "y_test": np.arange(8) // 2 % 2, "p_test": test,
+        }  # fmt: skip
+        np.savez(name, **{key: np.array(values) for key, values in arrays.items()})
+
+    def said(name: str, *typed: str) -> str:
+        keys = ("--images", "x_{split}", "--labels", "y_{split}", "--group", "p_{split}", "--no-duplicates")
+        done = CliRunner(env={"COLUMNS": "500"}).invoke(app, ["import", name, *(typed or keys), "--overwrite"])
+        assert done.exit_code == 0, done.exception
+        return done.output
+
+    write("apart.npz", [f"q{k}" for k in range(8)])
+    assert "are in train, too" not in said("apart.npz")
+    write("mixed.npz", [f"p{k}" for k in range(5)] + ["q0", "q1", "q2"])
+    told = said("mixed.npz")
+    assert "5 of 8 values of p in test are in train, too: 'p0', 'p1', 'p2', ..." in told
+    [typed] = re.findall(r"to have each on one side type: (probekit .+)", told)
+    done = CliRunner().invoke(app, [*shlex.split(typed)[1:], "--out", "again.h5"])
+    assert done.exit_code == 0, done.exception
+    patients = [set(read_split(Path("again.h5"), split).factors["p"].tolist()) for split in ("train", "test")]
+    assert not patients[0] & patients[1]
+
+
 @pytest.mark.parametrize(
     "name", [name for name in FORMATS if name.split()[0] in ("HDF5", "npz", "dSprites", "Synbols")]
 )
