@@ -163,6 +163,7 @@ Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once; default: on
 LimitMinutes = Annotated[
     float | None, typer.Option(min=0, callback=shared.finite, help="Save everything and stop after so many minutes.")
 ]
+Lines = Annotated[bool, typer.Option("--dry-run", help="Only print the commands, one a line, and the GPU hours.")]
 SweepMade = Annotated[
     str | None, typer.Option(help="Name of its folder and runs; default: the file's.", rich_help_panel=shared.OUTPUT)
 ]
@@ -191,9 +192,7 @@ def sweep(
     slurm: shared.Slurm = (),  # type: ignore[assignment]
     limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the commands, one a line, and the GPU hours.")
-    ] = False,
+    dry_run: Lines = False,
     status: Status = False,
     name: SweepMade = None,
     overwrite: shared.Overwrite = False,
