@@ -44,7 +44,7 @@ FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
 PARTS = ("state", "config.method", "dataset.path", "dataset.hash")  # texts that every reader of run.json relies on
 TABLES = ("config.branches", "config.method_options")  # that may be left out
-WORK = ("train", "probe", "heatmap", "exam")  # what one process at a time does in a run folder
+WORK = ("train", "probe", "heatmap", "exam", "detect")  # what one process at a time does in a run folder
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
 

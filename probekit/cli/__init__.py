@@ -20,6 +20,7 @@ from probekit.cli import reshard
 from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import exam
+from probekit.cli import detect
 from probekit.cli import measuring
 from probekit.cli import sharing
 from probekit.cli import draw

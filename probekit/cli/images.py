@@ -142,7 +142,7 @@ def _certificate(
     generator: str, out: Path, how: dict[str, Any], overwrite: bool, say: "Console"
 ) -> "Certificate | None":
     """What `generate` is to store, computed unless it ships with the generator; what it would refuse is refused."""
-    from generators import GENERATORS
+    from generators import GENERATORS, Scenes
     from generators.certificates import shipped
     from probekit.cli.shown import certificate_of
     from probekit.data.generate import counts
@@ -153,6 +153,10 @@ def _certificate(
     check_h5(out)
     if not out.is_dir():  # shards are looked at when all their settings are known
         check_target(out, compression="none", overwrite=overwrite)
+    if generator == Scenes.name:
+        raise ValueError(
+            "expected --certify of one shape or figure an image, found scenes, which have several; leave it out"
+        )
     if generator not in GENERATORS:
         raise ValueError(nearest("generator", generator, GENERATORS))
     drawn = GENERATORS[generator](size=how["size"], parameters=how["parameters"])
@@ -182,7 +186,9 @@ Table = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="A table with the labels of the files.", rich_help_panel=FOLDERS),
 ]
-Column = Annotated[str | None, typer.Option(help="Its column of class names.", rich_help_panel=FOLDERS)]
+Column = Annotated[
+    str | None, typer.Option(help="Its column of classes; NAME,NAME: classes of 0 and 1.", rich_help_panel=FOLDERS)
+]
 Subset = Annotated[bool, typer.Option("--subset", help="Take what is there, however many.", rich_help_panel=OFFICIAL)]
 Joined = Annotated[
     bool,
@@ -237,6 +243,9 @@ TestFraction = typer.Option(
     min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits, eurosat, caltech101: 0.2."
 )
 Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
+ImportOut = Annotated[
+    Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=shared.OUTPUT)
+]
 Kept = Annotated[
     str | None,
     typer.Option(
@@ -303,9 +312,7 @@ def import_(
     no_duplicates: Alone = False,
     classes: Wnids = None,
     n_classes: NClasses = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=shared.OUTPUT)
-    ] = None,
+    out: ImportOut = None,
     store: Kept = None,
     test_crop: TestCrop = None,
     max_gb: Annotated[float | None, Stored] = None,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from generators import GENERATORS, Generator, register
+from generators import GENERATORS, Generator, Scenes, register
 from generators.certificates import shipped, told
 from probekit.data.generate import MAX_N, MAX_SEED, generate, rendered
 from probekit.data.picture import picture
@@ -152,6 +152,8 @@ def render(
         raise ValueError(nearest("split", split, SPLITS))
     if n_test is not None:
         raise ValueError(f"expected n_test of a file, found n_test={n_test} without out; add out='data.h5'")
+    if name == Scenes.name:
+        raise ValueError("expected scenes in a file, found them without out; add out='scenes.h5'")
     if name not in GENERATORS:
         raise ValueError(nearest("generator", name, GENERATORS))
     if not isinstance(n, int | np.integer) or not 0 < n <= MAX_N or not 0 <= seed <= MAX_SEED:

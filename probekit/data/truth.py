@@ -1,6 +1,6 @@
 """The truth about a dataset's images that measurements are scored against: masks, and counterfactuals drawn anew."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -52,17 +52,13 @@ class Truth:
         Raises:
             ValueError: If they are to be drawn anew, and the generator draws other images than the file holds.
         """
-        return self.whole_masks()
-
-    def whole_masks(self) -> dict[str, NDArray[np.bool_]]:
-        """`masks`, whatever the rows are asked about."""
         bits, names = self.split.masks, self.info.mask_names
         if bits is None:
             if self.scenes is None:
                 return {}
             generator, factors = self.scenes
             bits, names = generator.render(factors).masks, generator.mask_names
-        return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
+        return _unpacked(bits, names)
 
     @cached_property
     def counterfactuals(self) -> dict[str, Counterfactual]:
@@ -121,15 +117,19 @@ class LabelTruth(Truth):
 
         Empty for a row whose label has no mask.
         """
-        whole, labels = self.whole_masks(), self.split.labels
-        named = {name: found for name, found in whole.items() if name in self.info.classes}
-        if not named or labels is None:
-            return whole
-        own = np.zeros((len(labels), *self.split.images.shape[1:3]), np.bool_)
-        for name, found in named.items():
-            of_class = labels == self.info.classes.index(name)
-            own[of_class] = found[of_class]
-        return {LABEL_MASK: own}
+        bits, names, labels = self.split.masks, self.info.mask_names, self.split.labels
+        if bits is None or labels is None:
+            return {}
+        places = np.array([names.index(name) if name in names else -1 for name in self.info.classes])
+        if places.max() < 0:
+            return _unpacked(bits, names)
+        bit = places[labels][:, None, None]
+        return {LABEL_MASK: (bits >> bit.clip(0).astype(bits.dtype) & 1).astype(bool) & (bit >= 0)}
+
+
+def _unpacked(bits: NDArray[np.unsignedinteger[Any]], names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """By name, bool `[N, H, W]`: bit k of masks `[N, H, W]` is that of names[k]."""
+    return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
 
 
 def of_labels(truth: Truth) -> LabelTruth:

@@ -124,9 +124,11 @@ def test_scores_are_means_over_classes_of_means_over_images(found: Any) -> None:
 
 def test_the_result_says_what_was_asked(found: Any) -> None:
     result = found.result
-    assert (result["target"], result["n"], result["labels"]) == ("logit", 40, len(found.truth.index))
+    n = len(np.unique(found.truth.index))
+    assert n < 40, "some show nothing"
+    assert (result["target"], result["n"], result["labels"]) == ("logit", n, len(found.truth.index))
     assert result["probe"]["n"] == result["labels"]
-    assert result["how"].startswith(f"Maps of the {result['labels']} labels of 40 images")
+    assert result["how"].startswith(f"Maps of the {result['labels']} labels of {n} images")
     read = read_result(result)
     titles = [table.title for table in read.tables(result)]
     assert titles[:2] == [f"Scores against {LABEL_MASK}", f"Each label, against the {LABEL_MASK}"]

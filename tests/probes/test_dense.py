@@ -269,6 +269,22 @@ def test_masks_that_share_pixels_and_evidence_are_asked_about_one_by_one() -> No
     np.testing.assert_array_equal(labels[:, 1:], apart["disc"][:, 1:])
 
 
+def test_images_without_a_segmentation_are_left_out_and_counted(tmp_path: Path) -> None:
+    """As most photographs of VOC: what they show is not known, and is not the rest."""
+    train, test = masks(12), masks(10, seed=1)
+    for own in (*train.values(), *test.values()):
+        own[:4] = False
+    path = file_of(tmp_path / "d.h5", ("train", train), ("test", test))
+    found = probekit.probe(Levels(), path, also="dense")["dense"].to_dict()
+    assert {row["n"] for row in found["rows"]} == {6}
+    assert "Images without masks are left out: 4 of train, 4 of test." in found["how"]
+    assert found["rows"][0]["cells"] == 8 * SIDE**2
+    for own in test.values():
+        own[:] = False
+    with pytest.raises(ValueError, match=r"expected masks for .+, found none in"):
+        probekit.probe(Levels(), file_of(tmp_path / "none.h5", ("train", train), ("test", test)), also="dense")
+
+
 def test_labels_are_cut_as_images_are_and_black_borders_do_not_count() -> None:
     labels = ASKED.labels(masks(2, 8, cell=2))
     doubled = labels.repeat(2, 1).repeat(2, 2)

@@ -169,7 +169,19 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
     content = collect(runs)
     groups = {group["measurement"]: group for group in content["comparison"]["scores"]}
     assert groups.keys() == {
-        *("exam", "linear", "sgd", "fractions", "knn", "cv", "multilabel", "dense", "retrieval", "reconstruction")
+        *(
+            "exam",
+            "linear",
+            "sgd",
+            "fractions",
+            "knn",
+            "cv",
+            "multilabel",
+            "dense",
+            "retrieval",
+            "reconstruction",
+            "detect",
+        )
     }
     assert groups["cv"]["options"] == {"folds": 3, "metric": "kappa", "repeats": 1}
     kappa = groups["cv"]["scores"][0]

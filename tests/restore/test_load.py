@@ -41,10 +41,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_module_of_three_channels_is_given_the_one_of_grey_images_in_each(data: Path) -> None:
     """As one of one channel whose weights are the sums; also with other weights, and with a mean of one channel."""
-    colour, grey, info = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(1, 6, 4, 4), read_info(data)
+    colour, grey, info = nn.Conv2d(3, 6, 4, 4, bias=False), nn.Conv2d(1, 6, 4, 4, bias=False), read_info(data)
     with torch.no_grad():
         grey.weight.copy_(colour.weight.sum(1, keepdim=True))
-        grey.bias.copy_(colour.bias)  # type: ignore[arg-type]
     for normalise in ("none", "imagenet"):
         named: dict[str, Any] = {"channels": 1, "size": 16, "normalise": normalise, "device": "cpu"}
         ours, theirs = (probekit.load(module, **named) for module in (colour, grey))

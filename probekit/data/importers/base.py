@@ -162,7 +162,7 @@ class Filed(Protocol):
 class Masked(Item, Protocol):
     """One image of a source whose images have masks."""
 
-    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
         """Its masks `[H, W]`, of the image's `shape`, bit k for the source's `mask_names[k]`; raises `Broken`."""
 
 

@@ -19,6 +19,7 @@ from probekit.h5 import (
     decode_photograph,
     encode,
 )
+from probekit.h5.schema import mask_type
 
 Pixels = NDArray[np.uint8]
 
@@ -34,7 +35,7 @@ class Fetched:
     """
 
     image: Pixels | bytes | Broken
-    masks: Pixels | None = None
+    masks: NDArray[Any] | None = None
     size: tuple[int, int] | None = None
     signs: Signs | None = None
 
@@ -98,7 +99,7 @@ class Form:
         image = to_channels(image, self.channels, out)  # the last, when there are fewer pixels
         return Fetched(encode(image) if self.encoded else image, masks)
 
-    def _photograph(self, data: bytes | None, image: Pixels, kept: Kept, masks: Pixels | None) -> Fetched:
+    def _photograph(self, data: bytes | None, image: Pixels, kept: Kept, masks: NDArray[Any] | None) -> Fetched:
         """A photograph as a file: the one that it came in, `data`, if that has its pixels as they are to be."""
         small = kept.shrunk(image)
         size = small.shape[0], small.shape[1]
@@ -112,15 +113,15 @@ class Form:
             signs = signs_of([kept.crop.of_image(pixels)])
         return Fetched(data, masks, size, signs)
 
-    def _masks(self, item: Item, image: Pixels) -> Pixels:
+    def _masks(self, item: Item, image: Pixels) -> NDArray[Any]:
         """The masks of an item as its image will be: inside is where the larger part of a pixel is."""
-        bits = cast(Masked, item).masks((image.shape[0], image.shape[1]))
+        bits, kind = cast(Masked, item).masks((image.shape[0], image.shape[1])), mask_type(self.masks)
         if self.size is None and self.photographs is None:
-            return bits
+            return bits.astype(kind)
         side = self.photographs.crop.side if self.photographs else self.size or 0
-        masks = np.zeros((side, side), np.uint8)
-        for bit in range(self.masks):
+        masks = np.zeros((side, side), kind)
+        for bit in np.flatnonzero([(bits >> bit & 1).any() for bit in range(self.masks)]):
             whole = np.asarray((bits >> bit & 1) * 255, np.uint8)
             inside = self.photographs.crop.of_image(whole) if self.photographs else to_square(whole, side, self.resize)
-            masks |= np.asarray((inside > 127) << bit, np.uint8)
+            masks |= (inside > 127).astype(kind) << kind.type(bit)
         return masks

@@ -58,7 +58,7 @@ class _Run:
     broken: list[Skipped] = field(default_factory=list)
     kept: list[Item] = field(default_factory=list)
     images: list[Pixels | bytes] = field(default_factory=list)
-    masks: list[Pixels] = field(default_factory=list)
+    masks: list[NDArray[Any]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     signs: list[Signs] = field(default_factory=list)
 
