@@ -198,7 +198,7 @@ def about(run: Run) -> dict[str, Any]:
     content = run.read()
     config = content["config"]
     train = config["train"] if isinstance(config.get("train"), Mapping) else {}
-    lines = [line for line in run.read_metrics() if isinstance(line.get("epoch"), int)]
+    lines = run.read_metrics()
     epoch = max((line["epoch"] for line in lines), default=None)
     accuracy, of = _probed(run, content, epoch)
     for split in ("test", "val"):
