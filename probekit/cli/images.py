@@ -231,9 +231,22 @@ Group = Annotated[
     ),
 ]
 Alone = Annotated[bool, typer.Option("--no-duplicates", help="Do not look for test images that are in train, too.")]
+Boxes = Annotated[
+    bool,
+    typer.Option(
+        "--boxes",
+        help="voc2007, voc2012, coco2017: keep boxes, of coco2017 masks of instances, too, for probekit detect.",
+        rich_help_panel=OFFICIAL,
+    ),
+]
 Wnids = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, help="imagenet: a file of wnids, one a line.", rich_help_panel=OFFICIAL),
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="imagenet, inat2019: a file of wnids, or of species and super-classes, one a line.",
+        rich_help_panel=OFFICIAL,
+    ),
 ]
 NClasses = Annotated[
     int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.", rich_help_panel=OFFICIAL)
@@ -310,6 +323,7 @@ def import_(
     labels: Labels = None,
     group: Group = None,
     no_duplicates: Alone = False,
+    boxes: Boxes = False,
     classes: Wnids = None,
     n_classes: NClasses = None,
     out: ImportOut = None,
@@ -327,7 +341,14 @@ def import_(
     from probekit.h5.planned import parse_shard
 
     chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
-    chosen |= {"unlabeled": unlabeled, "fold": fold, "labels": labels, "classes": classes, "n_classes": n_classes}
+    chosen |= {
+        "unlabeled": unlabeled,
+        "boxes": boxes,
+        "fold": fold,
+        "labels": labels,
+        "classes": classes,
+        "n_classes": n_classes,
+    }
     choices = Choices(seed=seed, **chosen)
     asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "seed": seed}
     asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}

@@ -229,7 +229,7 @@ def test_a_class_that_train_lacks_is_never_said_and_one_class_alone_is_always() 
     train = cells(60, 2)
     found = fit_cells(train, None, [Question("q", ("a", "b"))], protocol="fixed", seed=0)["q"]
     logits = found.logits(torch.from_numpy(train.x)[:, :, None, None])
-    assert int(logits.argmax(1).max()) == 1
+    assert (logits[:, 2] < logits[:, :2].amin(1)).all()
     same = Cells(train.x, {"q": np.ones(60, np.int64)}, train.image)
     constant = fit_cells(same, None, [Question("q", ("a",))], protocol="tuned", seed=0)["q"]
     assert constant.logits(torch.from_numpy(train.x)[:, :, None, None]).argmax(1).tolist() == [[[1]]] * 60
@@ -260,7 +260,7 @@ def test_masks_that_share_pixels_and_evidence_are_asked_about_one_by_one() -> No
     void = {"border": np.zeros((3, SIDE, SIDE), bool)}
     assert [each.masks for each in questions([apart | evidence | void])] == [("disc", "bar"), ("evidence:gap",)]
     both = {**apart, "bar": apart["bar"] | apart["disc"]}
-    assert [each.masks for each in questions([apart, both])] == [("disc",), ("bar",)]
+    assert [each.masks for each in questions([both, apart])] == [("disc",), ("bar",)]
     assert questions([{}]) == []
     assert questions([void]) == []
     void["border"][:, 0] = True

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from probekit.data.split import open_split
@@ -125,9 +126,12 @@ def test_a_picture_of_its_views_says_what_they_are_cut_from(
     run = train(data, tmp_path, epochs=1)[0]
     titles: list[str] = []
     figure = draw.views_figure
-    monkeypatch.setattr(
-        draw, "views_figure", lambda *a, title, **how: titles.append(title) or figure(*a, title=title, **how)
-    )
+
+    def noted(images: Tensor, *, title: str, **how: Any) -> Figure:
+        titles.append(title)
+        return figure(images, title=title, **how)
+
+    monkeypatch.setattr(draw, "views_figure", noted)
     draw.draw_run(open_encoder(run, LAST, CPU), None, seed=0)
     draw.draw_method("simclr", data, out=None, split=None, seed=0)
     assert len(titles) == 2
