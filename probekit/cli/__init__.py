@@ -15,6 +15,7 @@ if line := warning():
     print(line, file=sys.stderr)
 
 from probekit.cli import images
+from probekit.cli import importing
 from probekit.cli import split
 from probekit.cli import reshard
 from probekit.cli import shown

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -38,6 +38,7 @@ from probekit.run import Run, find_runs
 from probekit.visible import first_line
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))  # seconds in each
+WHOLE = 40  # columns: a longer name of a run is broken where the terminal is narrow
 Names = Annotated[bool, typer.Option("--quiet", "-q", help="Print names only, one a line.")]
 
 
@@ -170,8 +171,11 @@ def print_runs(found: list[dict[str, Any]], folder: Path, console: Console) -> N
     """The same for readers: a table, a line for each folder that cannot be read, and what to type next."""
     sound = [entry for entry in found if "problem" not in entry]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    longest = max((len(entry["name"]) for entry in sound), default=0)
     for title in ("run", "method", "data", "epoch", "state", "accuracy %", "of", "age"):
-        table.add_column(title, justify="right" if title in ("epoch", "accuracy %", "age") else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if title in ("epoch", "accuracy %", "age") else "left"
+        whole = title == "run" and longest <= WHOLE
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=whole)
     for entry in sound:
         accuracy = "-" if entry["accuracy"] is None else f"{100 * entry['accuracy']:.1f}"
         done, planned = entry["epoch"], entry["epochs"]
@@ -194,7 +198,7 @@ def about(run: Run) -> dict[str, Any]:
     content = run.read()
     config = content["config"]
     train = config["train"] if isinstance(config.get("train"), Mapping) else {}
-    lines = [line for line in run.read_metrics() if isinstance(line.get("epoch"), int)]
+    lines = run.read_metrics()
     epoch = max((line["epoch"] for line in lines), default=None)
     accuracy, of = _probed(run, content, epoch)
     for split in ("test", "val"):

@@ -62,6 +62,7 @@ GPUs = Annotated[
 RunMade = Annotated[
     str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=shared.OUTPUT)
 ]
+Status = Annotated[bool, typer.Option("--status", help="Only say where every run stands, and what is known.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")]
 
 
@@ -162,6 +163,7 @@ Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once; default: on
 LimitMinutes = Annotated[
     float | None, typer.Option(min=0, callback=shared.finite, help="Save everything and stop after so many minutes.")
 ]
+Lines = Annotated[bool, typer.Option("--dry-run", help="Only print the commands, one a line, and the GPU hours.")]
 SweepMade = Annotated[
     str | None, typer.Option(help="Name of its folder and runs; default: the file's.", rich_help_panel=shared.OUTPUT)
 ]
@@ -190,12 +192,8 @@ def sweep(
     slurm: shared.Slurm = (),  # type: ignore[assignment]
     limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the commands, one a line, and the GPU hours.")
-    ] = False,
-    status: Annotated[
-        bool, typer.Option("--status", help="Only say where every run stands, and what is known.")
-    ] = False,
+    dry_run: Lines = False,
+    status: Status = False,
     name: SweepMade = None,
     overwrite: shared.Overwrite = False,
     formats: shared.Formats = "",

@@ -24,8 +24,8 @@ OBJECTS = "objects"  # the question about all of them together
 EVIDENCE = "evidence:"
 VOID = ("border", "void")  # pixels of these belong to nothing for sure: of Pets' trimaps, of VOC
 NONE = -1  # their class
-CELLS = 2**16  # of train that are fitted, drawn by the seed; ours
-NUMBERS = 2**25  # of their features, at most: 256 MiB as float64; ours
+CELLS = 2**15  # of train that are fitted, drawn by the seed; ours
+NUMBERS = 2**24  # of their features, at most: 128 MiB as float64; ours
 PATCH = 16  # px a side at most that the pixels of a cell count with; larger ones are averaged down; ours
 NEVER = -1e4  # the logit of a class that no cell of train has: below any other, and finite, as it is resized
 

@@ -1,6 +1,6 @@
 """Images of a dataset file with the masks that are known of them, some at a time, as an encoder sees both."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,47 +10,82 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from generators import GENERATORS
 from probekit.data.truth import Truth, read_truths
 from probekit.h5 import DatasetInfo, read_info, read_split
 from probekit.models.extract import read_all
-from probekit.probes.dense import Batch, Labels, Question, pixel_maps, questions, seen
+from probekit.probes.dense import Batch, Labels, Masks, Question, pixel_maps, questions, seen
 from probekit.restore.opened import Opened
 
 Reads = Callable[[NDArray[np.uint8]], Tensor]  # images as a file holds them to maps float32 `[n, D, h, w]`
 
 
-def questions_of(info: DatasetInfo) -> list[Question]:
-    """What can be told apart in the images of train and test; none without masks."""
-    return list(_questions(info.path, info.content_hash))
+@dataclass(frozen=True)
+class Known:
+    """What is known of a file: what can be told apart, and how many images of each split have masks, and have none."""
+
+    questions: list[Question]
+    n: Mapping[str, int]
+    without: Mapping[str, int]
 
 
 @lru_cache(maxsize=2)  # all masks are read for it
-def _questions(path: Path, content_hash: str) -> tuple[Question, ...]:
-    info = read_info(path)
-    return tuple(questions(t.masks for split in ("train", "test") for t in read_truths(info, split, images=False)))
+def known_of(path: Path, content_hash: str) -> Known:
+    """What is known of the file of this content, by its masks; no questions where train or test has none."""
+    info, n, without = read_info(path), dict[str, int](), dict[str, int]()
+
+    def scenes() -> Iterator[Masks]:
+        for split in info.splits:
+            n[split] = without[split] = 0
+            for truth in read_truths(info, split, images=False):
+                there = annotated(truth)
+                n[split] += int(there.sum())
+                without[split] += int((~there).sum())
+                yield truth.masks
+
+    found = questions(scenes())
+    return Known(found if n.get("train") and n.get("test") else [], n, without)
+
+
+def annotated(truth: Truth) -> NDArray[np.bool_]:
+    """Which images have masks, `[N]`: of imported ones those with a pixel in any, as some have no segmentation."""
+    if truth.info.generator in GENERATORS or not truth.masks:
+        return np.full(len(truth.index), bool(truth.masks))
+    there: NDArray[np.bool_] = np.any([mask.any((1, 2)) for mask in truth.masks.values()], axis=0)
+    return there
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """The images and masks of a file, for one encoder."""
+    """The images and masks of a file, for one encoder; images without masks are left out."""
 
     info: DatasetInfo
     opened: Opened
-    questions: list[Question]
+    known: Known
 
     @classmethod
     def of(cls, info: DatasetInfo, opened: Opened) -> "Scenes":
         """With all that can be asked of the file."""
-        return cls(info, opened, questions_of(info))
+        return cls(info, opened, known_of(info.path, info.content_hash))
+
+    @property
+    def questions(self) -> list[Question]:
+        """What can be told apart."""
+        return self.known.questions
 
     def batches(self, split: str, read: Reads) -> Iterator[Batch]:
         """Maps and labels of all images of a split but counterfactuals."""
         for truth in read_truths(self.info, split):
-            yield read(truth.split.images), self._labels(truth)
+            there = annotated(truth)
+            if there.any():
+                yield read(truth.split.images[there]), self._labels(truth, there)
 
     def labels(self, split: str) -> Iterator[Labels]:
         """Labels alone."""
-        return map(self._labels, read_truths(self.info, split, images=False))
+        for truth in read_truths(self.info, split, images=False):
+            there = annotated(truth)
+            if there.any():
+                yield self._labels(truth, there)
 
     def unseen(self, split: str) -> Iterator[Batch]:
         """Labels, beside maps without a number."""
@@ -78,6 +113,6 @@ class Scenes:
         height, width = self.maps(read_split(self.info.path, self.info.first.name, stop=1).images).shape[2:]
         return height, width
 
-    def _labels(self, truth: Truth) -> Labels:
-        given = self.opened.encoder.input
-        return {each.name: seen(each.labels(truth.masks), given) for each in self.questions}
+    def _labels(self, truth: Truth, there: NDArray[np.bool_]) -> Labels:
+        given, masks = self.opened.encoder.input, {name: mask[there] for name, mask in truth.masks.items()}
+        return {each.name: seen(each.labels(masks), given) for each in self.questions}

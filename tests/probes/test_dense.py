@@ -229,7 +229,7 @@ def test_a_class_that_train_lacks_is_never_said_and_one_class_alone_is_always() 
     train = cells(60, 2)
     found = fit_cells(train, None, [Question("q", ("a", "b"))], protocol="fixed", seed=0)["q"]
     logits = found.logits(torch.from_numpy(train.x)[:, :, None, None])
-    assert int(logits.argmax(1).max()) == 1
+    assert (logits[:, 2] < logits[:, :2].amin(1)).all()
     same = Cells(train.x, {"q": np.ones(60, np.int64)}, train.image)
     constant = fit_cells(same, None, [Question("q", ("a",))], protocol="tuned", seed=0)["q"]
     assert constant.logits(torch.from_numpy(train.x)[:, :, None, None]).argmax(1).tolist() == [[[1]]] * 60
@@ -260,13 +260,29 @@ def test_masks_that_share_pixels_and_evidence_are_asked_about_one_by_one() -> No
     void = {"border": np.zeros((3, SIDE, SIDE), bool)}
     assert [each.masks for each in questions([apart | evidence | void])] == [("disc", "bar"), ("evidence:gap",)]
     both = {**apart, "bar": apart["bar"] | apart["disc"]}
-    assert [each.masks for each in questions([apart, both])] == [("disc",), ("bar",)]
+    assert [each.masks for each in questions([both, apart])] == [("disc",), ("bar",)]
     assert questions([{}]) == []
     assert questions([void]) == []
     void["border"][:, 0] = True
     labels = Question("disc", ("disc",)).labels(apart | void)
     assert (labels[:, 0] == NONE).all()
     np.testing.assert_array_equal(labels[:, 1:], apart["disc"][:, 1:])
+
+
+def test_images_without_a_segmentation_are_left_out_and_counted(tmp_path: Path) -> None:
+    """As most photographs of VOC: what they show is not known, and is not the rest."""
+    train, test = masks(12), masks(10, seed=1)
+    for own in (*train.values(), *test.values()):
+        own[:4] = False
+    path = file_of(tmp_path / "d.h5", ("train", train), ("test", test))
+    found = probekit.probe(Levels(), path, also="dense")["dense"].to_dict()
+    assert {row["n"] for row in found["rows"]} == {6}
+    assert "Images without masks are left out: 4 of train, 4 of test." in found["how"]
+    assert found["rows"][0]["cells"] == 8 * SIDE**2
+    for own in test.values():
+        own[:] = False
+    with pytest.raises(ValueError, match=r"expected masks for .+, found none in"):
+        probekit.probe(Levels(), file_of(tmp_path / "none.h5", ("train", train), ("test", test)), also="dense")
 
 
 def test_labels_are_cut_as_images_are_and_black_borders_do_not_count() -> None:

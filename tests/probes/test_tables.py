@@ -17,11 +17,14 @@ from probekit.output.pictures import save
 from probekit.output.terminal import show_table
 from probekit.probes.measurements.all_checkpoints import AllCheckpoints
 from probekit.probes.measurements.base import Probe
+from probekit.probes.measurements.dense import Dense
 from probekit.probes.measurements.fractions import Fractions
 from probekit.probes.measurements.linear import Linear
+from probekit.probes.measurements.multilabel import Multilabel
 from probekit.probes.measurements.retrieval import Retrieval
 from probekit.probes.protocol import Part, probe
 from tests.probes import made
+from tests.reports.further import further_results
 
 CI = r"\[[\d.]+,[\d.]+\]"
 
@@ -133,3 +136,34 @@ def test_what_neighbours_share_has_its_ends() -> None:
     found = result(Retrieval(), row | {"gallery": [], "labels": [0], "predicted": [0]})
     table = next(table for table in Retrieval().tables(found) if "share" in table.key)
     assert table.rows[0][2].text == "82.7 [-70.0, 93.0]"
+
+
+def test_the_precision_of_each_class_stands_beside_that_of_the_baselines() -> None:
+    found = further_results()["multilabel"]
+    table = Multilabel().tables(found)[1]
+    encoder, random = found["rows"]
+    assert random["name"] == "random weights"
+    place = table.columns.index("AP voc2010 %, random weights")
+    assert [row[place].value for row in table.rows] == [pytest.approx(c["ap"]["voc2010"]) for c in random["per_class"]]
+    numbers = Multilabel().numbers(encoder)
+    for of_class in encoder["per_class"]:
+        assert numbers[f"AP, {of_class['name']}"].value == of_class["ap"]["voc2010"]
+        assert Multilabel().measures(f"AP, {of_class['name']}")
+    assert not [name for name in Multilabel().scores(encoder) if name.startswith("AP, ")]
+
+
+def test_every_question_of_a_dense_probe_has_a_column_and_its_classes_a_line() -> None:
+    found = further_results()["dense"]
+    scores, classes = Dense().tables(found)
+    assert {"objects, mIoU %", "evidence:corner, mIoU %"} <= set(scores.columns)
+    assert [tuple(cell.text for cell in row[:2]) for row in classes.rows] == [
+        ("objects", "the rest"),
+        ("objects", "disc"),
+        ("objects", "bar"),
+        ("evidence:corner", "the rest"),
+        ("evidence:corner", "evidence:corner"),
+    ]
+    assert classes.rows[4][2].value is None
+    assert Dense().scores(found["rows"][0])["IoU, evidence:corner"].value is None
+    assert set(Dense().main_scores(found["rows"][0])) == {"mIoU, objects", "mIoU, evidence:corner"}
+    assert len(Dense().sentences(found)) == len(Dense().charts(found)) == 2

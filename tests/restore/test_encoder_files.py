@@ -238,7 +238,7 @@ def plain(path: Path) -> Path:
 
 
 def test_a_file_of_three_channels_is_given_the_one_of_grey_images_in_each() -> None:
-    thirds = np.repeat(WEIGHT / 3, 3, axis=1)
+    thirds = np.repeat(WEIGHT / 3, 3, axis=1).astype(np.float32)
     graph(Path("m.onnx"), shape=("n", 3, "h", "w"), weight=thirds)
     images = torch.rand(3, 1, 16, 16)
     opened = probekit.load("onnx:m.onnx", channels=1, size=16, device="cpu")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from probekit.data.split import open_split
@@ -113,3 +114,25 @@ def test_placements_that_hold_pixels_are_refused(data: Path, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"data\.placement auto or file for photographs.*found device"):
         train(data, tmp_path, options={"data.placement": "device"})
     assert train(data, tmp_path, options={"data.placement": "file"}, epochs=1)[1]
+
+
+def test_a_picture_of_its_views_says_what_they_are_cut_from(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probekit.restore import draw
+    from probekit.restore.opened import open_encoder
+    from probekit.weights import LAST
+
+    run = train(data, tmp_path, epochs=1)[0]
+    titles: list[str] = []
+    figure = draw.views_figure
+
+    def noted(images: Tensor, *, title: str, **how: Any) -> Figure:
+        titles.append(title)
+        return figure(images, title=title, **how)
+
+    monkeypatch.setattr(draw, "views_figure", noted)
+    draw.draw_run(open_encoder(run, LAST, CPU), None, seed=0)
+    draw.draw_method("simclr", data, out=None, split=None, seed=0)
+    assert len(titles) == 2
+    assert all("here cut out of the test crop" in title for title in titles)

@@ -7,7 +7,7 @@ from probekit.data.importers.base import Skipped, readable
 from probekit.data.importers.tree import TABLES, Folder, is_neutral, splits_among
 from probekit.h5 import SPLITS
 
-Found = list[tuple[str | None, str, Path]]  # class or None, key, file
+Found = list[tuple[str | bytes | None, str, Path]]  # class, or a byte for each of several, or None; key, file
 SHOWN = 5  # names in a line
 
 

@@ -207,7 +207,8 @@ class _Blocks:
         if shape != wanted:
             raise ValueError(
                 f"expected images of one size, found {wanted[1]}x{wanted[0]} in {first!r} and {shape[1]}x{shape[0]} "
-                f"in {key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}"
+                f"in {key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}, "
+                "or --store short:512 for whole ones"
             )
 
     def _packed(self, run: _Run) -> tuple[Block | EncodedBlock | None, Signs | None]:

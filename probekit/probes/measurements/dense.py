@@ -62,13 +62,13 @@ class Dense(Probe):
     several = True
 
     def check(self, conditions: "Conditions") -> None:
-        from probekit.probes.scenes import Scenes, questions_of
+        from probekit.probes.scenes import Scenes, known_of
 
         info, opened = conditions.labels.info, conditions.opened
         for split in ("train", "test"):
             if split not in info.splits:
                 raise ValueError(f"expected a train and a test split with masks for --dense, found no {split}")
-        if not questions_of(info):
+        if not known_of(info.path, info.content_hash).questions:
             raise ValueError(
                 f"expected masks for --dense, found none in {info.path}; type: --data FILE, of gen or of a set that "
                 "brings masks along"
@@ -78,6 +78,14 @@ class Dense(Probe):
                 f"expected an encoder with a map for --dense, found {opened.name}, which gives one embedding an image; "
                 "type: --layer NAME, one of those that probekit exam shows"
             )
+
+    def how(self, conditions: "Conditions") -> str:
+        from probekit.probes.scenes import known_of
+
+        info = conditions.labels.info
+        without = known_of(info.path, info.content_hash).without
+        lacking = ", ".join(f"{n:,} of {split}" for split, n in without.items() if n)
+        return super().how(conditions) + (f" Images without masks are left out: {lacking}." if lacking else "")
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         assert source.opened is not None
@@ -200,11 +208,11 @@ def _row(name: str, kind: str, read: "Reads", scenes: "Scenes", conditions: "Con
     """The row of what makes maps of images."""
     from probekit.probes.dense import confusions, fit_cells, read_cells
 
-    seed, splits = conditions.seed, conditions.labels.info.splits
+    seed, n = conditions.seed, scenes.known.n
     cells = {
-        split: read_cells(scenes.batches(split, read), scenes.questions, splits[split].n, seed=seed)
+        split: read_cells(scenes.batches(split, read), scenes.questions, n[split], seed=seed)
         for split in ("train", "val")
-        if split in splits
+        if n.get(split)
     }
     fitted = fit_cells(cells["train"], cells.get("val"), scenes.questions, protocol=conditions.protocol, seed=seed)
     grid = list[int]()

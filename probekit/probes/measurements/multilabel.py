@@ -46,17 +46,24 @@ def precision_tables(result: m.Result, title: str) -> list[Table]:
 
     columns = {f"mAP {form} %": mean(form) for form in forms}
     columns |= {"classes left out": by("undefined", count), "images": by("n", count)}
+    beside = [
+        (row["name"], {found["name"]: found["ap"].get(FIRST) for found in row["per_class"]})
+        for row in m.encoders_first(result["rows"])[1:]
+        if FIRST in forms
+    ]
     classes = [
         [
             text(found["name"]),
             *(percents(found["ap"].get(form), found.get("ap_ci", {}).get(form)) for form in forms),
+            *(percents(known.get(found["name"]), None) for _, known in beside),
             count(found["positives"]),
             count(found["difficult"]),
             text(found["note"]),
         ]
         for found in first["per_class"]
     ]
-    named = ("class", *(f"AP {form} %" for form in forms), "images with it", "difficult", "left out because")
+    own, others = [f"AP {form} %" for form in forms], [f"AP {FIRST} %, {name}" for name, _ in beside]
+    named = ("class", *own, *others, "images with it", "difficult", "left out because")
     return [
         m.rows_table("scores", title, columns, result["rows"], how=f"{meanings}."),
         Table("classes", f"Each class, {first['name']}", "", named, classes, folded=len(classes) > MOST_CLASSES),
@@ -101,10 +108,17 @@ class Multilabel(Probe):
         return False  # it is measured unasked where it makes sense
 
     def named(self) -> tuple[str, ...]:
-        return tuple(f"mAP, {form}" for form in AP_FORMS)
+        return (*(f"mAP, {form}" for form in AP_FORMS), "AP, ")
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         return precision_scores(row)
+
+    def numbers(self, row: m.Row) -> dict[str, m.Score]:
+        """The AP of each class, too."""
+        return precision_scores(row) | {
+            f"AP, {found['name']}": m.Score(found["ap"].get(FIRST), found.get("ap_ci", {}).get(FIRST))
+            for found in row["per_class"]
+        }
 
 
 def _of_each_class(part: "Part", k: int) -> "Part":

@@ -113,7 +113,7 @@ def test_groups_on_both_sides_of_a_division_are_said_and_what_it_says_to_type_me
             "x_train": rng.integers(0, 256, (40, 8, 8), np.uint8), "y_train": np.arange(40) // 2 % 2, "p_train": train,
             "x_test": rng.integers(0, 256, (8, 8, 8), np.uint8), "y_test": np.arange(8) // 2 % 2, "p_test": test,
         }  # fmt: skip
-        np.savez(name, **{key: np.array(values) for key, values in arrays.items()})
+        np.savez(name, **{key: np.array(values) for key, values in arrays.items()})  # type: ignore[arg-type]
 
     def said(name: str, *typed: str) -> str:
         keys = ("--images", "x_{split}", "--labels", "y_{split}", "--group", "p_{split}", "--no-duplicates")

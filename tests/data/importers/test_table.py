@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from probekit.cli import app
-from probekit.data.importers import Options, folder
+from probekit.data.importers import Options, beside
 from probekit.data.importers.base import Source
 from probekit.data.importers.folder import open_folder
 from probekit.h5 import read_info, read_split
@@ -42,6 +42,31 @@ NAMED: dict[str, str] = {
     "several rows of an image": "image,box,kind\n1.png,0,x\n1.png,9,x\n2.png,1,y\n3.png,2,x\n4.png,3,y\n",
     "rows of other images": "image,kind\n1.png,x\n2.png,y\n3.png,x\n4.png,y\n5.png,z\n",
 }
+
+
+def test_columns_of_zeros_and_ones_are_classes_of_which_an_image_has_any_number(tmp_path: Path) -> None:
+    """As CelebA's list has them, -1 for absent; in the order that was typed."""
+    root = plant(tmp_path / "set", *IMAGES)
+    for absent in ("0", "-1"):
+        text = "image,smiles,young,kind,hat\n1.png,1,0,x,1\n2.png,0,0,y,0\n3.png,1,1,x,0\n4.png,0,1,y,1\n"
+        source = opened(root, text.replace(",0", f",{absent}"), "hat,smiles")
+        assert source.classes == ("hat", "smiles")
+        assert {item.key: tuple(item.label) for item in source.splits["train"]} == {
+            "a/1.png": (1, 1), "a/2.png": (0, 0), "b/3.png": (0, 1), "b/4.png": (1, 0),
+        }  # fmt: skip
+        assert "2 classes, any number of them an image, from as many columns" in source.notes[0]
+    refused = {
+        "hat,hat": "expected each column once in --column, found 'hat' twice",
+        "hat,eyes": "expected one of the columns image, smiles, young, kind, hat",
+        "hat,kind": "expected 0 and 1, or -1 and 1, in the columns hat, kind",
+    }
+    for column, told in refused.items():
+        with pytest.raises(ValueError, match=told):
+            opened(root, text, column)
+    with pytest.raises(ValueError, match=r"found '-1', '0', '1'; what is hidden or uncertain has no label here"):
+        opened(root, text.replace("1.png,1", "1.png,-1"), "hat,smiles")
+    named = text.replace("kind", '"hat,smiles"')
+    assert opened(root, named, "hat,smiles").classes == ("x", "y"), "a column of that name"
 
 
 @pytest.mark.parametrize("case", NAMED)
@@ -151,13 +176,13 @@ def test_a_wide_table_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) ->
         return counted_
 
     forms = tuple(
-        (counting("cell", of_cell), tuple(counting("key", f) for f in of_keys)) for of_cell, of_keys in folder.FORMS
+        (counting("cell", of_cell), tuple(counting("key", f) for f in of_keys)) for of_cell, of_keys in beside.FORMS
     )
-    monkeypatch.setattr(folder, "FORMS", forms)
+    monkeypatch.setattr(beside, "FORMS", forms)
     keys = [f"a/{number}.png" for number in range(50)]
     rows = [["x", *(f"{number}" for _ in range(12)), key, key] for number, key in enumerate(keys)]
     columns = ["kind", *(f"c{number}" for number in range(12)), "file", "again"]
-    named, of_cell, cells = folder._match(keys, columns, rows, "kind")
+    named, of_cell, cells = beside._match(keys, columns, rows, "kind")
     assert (named, cells) == ("c0", {key: f"{number}" for number, key in enumerate(keys)})  # the first that names all
     assert of_cell == {f"{number}": [number] for number in range(50)}
     assert calls == {"key": 50 * 6, "cell": 50}

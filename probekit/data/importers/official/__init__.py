@@ -113,6 +113,7 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
         classes,
         set_apart(chosen, options, classes),
         list(listing.ignored),
+        listing.factors,
         channels=official.channels,
         parameters=parameters,
         notes=notes,

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from generators.factors import Factor
 from probekit.data.importers.base import Item, Label, Skipped, read_list, read_text
 from probekit.data.importers.images import File
 
@@ -50,7 +51,8 @@ class Listing:
     `sizes`: how many there must be, where the choices change that; `parameters`: what the dataset file says of it;
     `ignored`: files beside the images that are none; `notes`: lines for the user; `files`: what was read whole, to be
     compared with what its authors publish; `side`: pixels a side where all images have the same; `mask_names`: of the
-    masks that the items have; `boxed`: whether they have objects.
+    masks that the items have; `factors`: class factors, each with its value for each class; `boxed`: whether the items
+    have objects.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +64,7 @@ class Listing:
     files: Sequence[Path] = ()
     side: int | None = None
     mask_names: tuple[str, ...] = ()
+    factors: tuple[tuple[Factor, tuple[int, ...]], ...] = ()
     boxed: bool = False
 
 
