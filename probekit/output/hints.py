@@ -26,7 +26,8 @@ def after_data(info: DatasetInfo) -> str:
         )
     if "train" not in info.splits:
         return f"next: probekit export-embeddings RUN --data {file}   (it has no train split to pretrain on)"
-    return f"next: probekit pretrain conrec --data {file}"
+    boxed = f"   or   probekit detect RUN --data {file}" if info.splits["train"].boxed else ""
+    return f"next: probekit pretrain conrec --data {file}{boxed}"
 
 
 def after_pretraining(run: Run, info: DatasetInfo) -> str:

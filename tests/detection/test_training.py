@@ -116,7 +116,7 @@ def test_the_maps_of_c4_and_of_others() -> None:
     assert box(regions).shape == (3, 512)  # type: ignore[operator]
     assert mask(regions).shape == (3, 512, 7, 7)  # type: ignore[operator]
     assert isinstance(box.norm, nn.BatchNorm2d)  # type: ignore[union-attr]
-    assert box.stage is mask.stage  # type: ignore[union-attr]
+    assert box.stage is mask.stage
     assert cut.transform.image_mean == [0.4]  # type: ignore[union-attr]
 
 

@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.io import savemat
@@ -148,7 +149,8 @@ def inat2019(root: Path) -> Plan:
     categories = [{"id": key, "name": f"species {key}", "supercategory": group} for key, group in groups.items()]
     labels = {key: label for label, key in enumerate(sorted(groups))}  # as text 10 would come before 2
     for split, name, n in (("train", "train2019", 10), ("test", "val2019", 4)):
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number in range(n):
             key = list(groups)[number % 4]
             path = f"train_val2019/{groups[key]}/{key}/{split}{number:026x}.jpg"
