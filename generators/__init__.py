@@ -15,6 +15,7 @@ from generators.parameters import Parameter
 from generators.published import CircSqPublished, RectTriPublished
 from generators.rect_tri import RectTri
 from generators.same import Same
+from generators.scenes import Scenes
 from generators.trace import Trace
 from generators.vernier import Vernier
 
@@ -33,7 +34,12 @@ GENERATORS: dict[str, type[Generator]] = {
     CircSqPublished.name: CircSqPublished,
 }
 
-_SHIPPED = frozenset(GENERATORS)
+_SHIPPED = frozenset((*GENERATORS, Scenes.name))
+
+
+def drawn_by(name: str) -> type[Generator] | type[Scenes] | None:
+    """What draws sets of that name: a generator, or scenes of several shapes; None if nothing does."""
+    return Scenes if name == Scenes.name else GENERATORS.get(name)
 
 
 def register(kind: type[Generator]) -> str:
@@ -42,7 +48,7 @@ def register(kind: type[Generator]) -> str:
     Raises:
         ValueError: One that ships has the name. One that was registered before gives way.
     """
-    if kind.name in _SHIPPED and GENERATORS[kind.name] is not kind:
+    if kind.name in _SHIPPED and drawn_by(kind.name) is not kind:
         raise ValueError(f"expected another name than {kind.name!r} for {kind.__name__}, found that of one that ships")
     GENERATORS[kind.name] = kind
     return kind.name
@@ -64,7 +70,9 @@ __all__ = [
     "RectTriPublished",
     "Rendered",
     "Same",
+    "Scenes",
     "Trace",
     "Vernier",
+    "drawn_by",
     "register",
 ]

@@ -102,7 +102,7 @@ def holder(path: Path) -> str | None:
     if free is False:
         return _who(lease)
     found = _read(lease)
-    return found.who if found and _lives(found, now=time.time(), alone=free is True) else None
+    return found.who if found and _lives(found, now=_clock(lease), alone=free is True) else None
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,11 @@ def _who(lease: Path) -> str:
 
 
 def _lives(found: _Found, *, now: float, alone: bool) -> bool:
-    """Whether a lease holds; `alone`: the system's own lock has told that nobody of this machine has it."""
-    return now - found.renewed < DEAD and not (alone and found.machine == _machine())
+    """Whether a lease holds; `alone`: the system's own lock has told that nobody of this machine has it.
+
+    One of the future is not renewed either: the clock was wrong when that was done.
+    """
+    return abs(now - found.renewed) < DEAD and not (alone and found.machine == _machine())
 
 
 def _take(lease: Path, ours: str, *, alone: bool) -> str | None:
@@ -195,13 +198,16 @@ def _is(lease: Path, ours: str) -> bool:
 
 
 def _clock(lease: Path) -> float:
-    """The time by the clock that leases are renewed by, the file server's."""
+    """The time by the clock that leases are renewed by, the file server's; this machine's where nothing is written."""
     asked = _beside(lease, "tmp")
     try:
         asked.touch()
         return asked.stat().st_mtime
+    except OSError:
+        return time.time()
     finally:
-        asked.unlink(missing_ok=True)
+        with suppress(OSError):
+            asked.unlink(missing_ok=True)
 
 
 def _beside(lease: Path, suffix: str) -> Path:

@@ -74,6 +74,7 @@ MEASUREMENTS: dict[str, str] = {
     "health": "probekit.probes.measurements.health:Health",
     "heatmap": "probekit.heatmaps.measurement:Heatmap",
     "map-depth": "probekit.heatmaps.depth:MapDepth",
+    "detect": "probekit.detection.measurement:Detection",
 }
 
 LOGGERS: dict[str, str] = {  # `pretrain --log`; the name is also that of the package to install

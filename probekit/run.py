@@ -39,12 +39,13 @@ from probekit.registry import nearest
 SCHEMA = "probekit-run/1"
 IMPORTED = "imported"  # the state of a run whose encoder was not trained here
 DONE = ("finished", IMPORTED)  # states of runs that nothing is missing of
+LARGEST = 1e15  # of a number of metrics.jsonl: whole ones stay exact as floats, and charts have room
 LONGEST = 150  # bytes of a name: file systems take 255, and commands add to it
 FORBIDDEN = '<>:"/\\|?*'  # in names, somewhere
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no names of folders on Windows
 PARTS = ("state", "config.method", "dataset.path", "dataset.hash")  # texts that every reader of run.json relies on
 TABLES = ("config.branches", "config.method_options")  # that may be left out
-WORK = ("train", "probe", "heatmap", "exam")  # what one process at a time does in a run folder
+WORK = ("train", "probe", "heatmap", "exam", "detect")  # what one process at a time does in a run folder
 NUMBERS = re.compile(r"\[\n[-+.\d\sEe,]*\]")  # in indented JSON: a list of numbers
 
 
@@ -169,21 +170,29 @@ class Run:
             os.fsync(file.fileno())  # a power cut must not keep the checkpoint and lose its line
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Every whole line of metrics.jsonl; a line that a kill cut short is left out."""
+        """The numbers of every line of metrics.jsonl that has an epoch; what else damage left there is left out."""
+        return [{key: value for key, value in line.items() if _is_number(value)} for line in self._lines()]
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Every whole line of metrics.jsonl that has an epoch, up to one that a kill cut short."""
         lines: list[dict[str, Any]] = []
         for text in read_text(self.metrics).splitlines() if self.metrics.exists() else []:
             try:
                 line = json.loads(text)
             except (ValueError, RecursionError):
                 break
-            if isinstance(line, dict):
+            if isinstance(line, dict) and isinstance(epoch := line.get("epoch"), int) and _is_number(epoch):
                 lines.append(line)
         return lines
 
     def keep_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs after `epochs`: a resumed run writes them again."""
-        kept = [line for line in self.read_metrics() if isinstance(line.get("epoch"), int) and line["epoch"] <= epochs]
+        kept = [line for line in self._lines() if line["epoch"] <= epochs]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _part(content: Any, name: str, default: Any = None) -> Any:

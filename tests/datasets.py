@@ -92,21 +92,23 @@ def edited(path: Path) -> Iterator[h5py.File]:
                 file.attrs["content_hash"] = naive_hash(file)
         with suppress(*UNREADABLE):
             sums: dict[str, list[int]] = {}
-            for split in (name for name in file if "encoded" in file[name]):
-                held, offsets = file[split]["encoded/bytes"][:], file[split]["encoded/offsets"][:]
-                sums[split] = [checksum(held[begin:end].tobytes()) for begin, end in itertools.pairwise(offsets)]
+            for held in (f"{split}/{name}" for split in file for name in ("encoded", "objects") if name in file[split]):
+                sums[held] = [checksum(each) for each in files_of(file[held])]
             write_seal(file, sums)
+
+
+def files_of(group: h5py.Group) -> list[bytes]:
+    """What a group of bytes and offsets holds, one image after the other."""
+    held, offsets = group["bytes"][:], group["offsets"][:]
+    return [held[begin:end].tobytes() for begin, end in itertools.pairwise(offsets)]
 
 
 def naive_digest(group: h5py.Group) -> str:
     """The definition in probekit.h5.contents, over what plain h5py reads."""
     columns = [name for name in ("labels",) if name in group]
     columns += [f"factors/{name}" for name in sorted(group.get("factors", []))]
-    if "encoded" in group:
-        held, offsets = group["encoded/bytes"][:], group["encoded/offsets"][:]
-        images = [held[begin:end].tobytes() for begin, end in itertools.pairwise(offsets)]
-    else:
-        images = [image.tobytes() for image in group["images"][:]]
+    images = files_of(group["encoded"]) if "encoded" in group else [image.tobytes() for image in group["images"][:]]
+    objects = files_of(group["objects"]) if "objects" in group else []
     total = 0
     for row, image in enumerate(images):
         digest = xxhash.xxh3_64(image).intdigest()
@@ -117,6 +119,8 @@ def naive_digest(group: h5py.Group) -> str:
                 np.asarray(group[name][row]).tobytes().ljust(group[name].dtype.itemsize, b"\0") for name in columns
             )
             digest = xxhash.xxh3_64(joined, seed=digest).intdigest()
+        if objects:
+            digest = xxhash.xxh3_64(objects[row], seed=digest).intdigest()
         total += digest * pow(int(hashlib.sha256(b"probekit").hexdigest(), 16), len(images) - 1 - row, 2**127 - 1)
     return f"{total % (2**127 - 1):032x}"
 
@@ -143,6 +147,8 @@ def naive_hash(file: h5py.File) -> str:
             elif name in group:
                 n, *shape = group[name].shape
                 arrays[name] = f"{group[name].dtype.str} {','.join(map(str, shape))}"
+        if "objects" in group:
+            arrays["objects"] = "boxes masks" if group["objects"].attrs["masks"] == 1 else "boxes"
         held[split] = {"n": n, "arrays": arrays, "rows": naive_digest(group)}
     names = [json.loads(file.attrs["classes"]), json.loads(file.attrs["mask_names"])]
     text = json.dumps([*names, held], separators=(",", ":"), ensure_ascii=False)

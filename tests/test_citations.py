@@ -23,7 +23,7 @@ SECTIONS = {
     },
     "lcr": {
         "3.2": "EPSILON|temperature|Inference",
-        "4.1": "lr =|projection_dim|epochs|batch|size|MoCo",
+        "4.1": "lr =|projection_dim|epochs|batch|size|MoCo|crop",
         "4.3": "retrieval",
     },
     "xcorr": {

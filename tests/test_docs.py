@@ -87,7 +87,7 @@ def test_every_setting_exists(page: str) -> None:
     sections = "|".join(sorted({key.partition(".")[0] for key in settings() if "." in key}))
     named = rf"(?:--set )?((?:{sections})(?:\.[a-z]\w*)+)(?:=\S*)?"
     found = {match[1] for match in (re.fullmatch(named, piece) for piece in pieces(page)) if match}
-    files = {key for key in found if key.endswith((".py", ".csv", ".json", ".toml", ".safetensors"))}
+    files = {key for key in found if key.endswith((".py", ".csv", ".json", ".toml", ".safetensors", ".pth", ".pkl"))}
     assert (
         sorted(key for key in found - files - MADE_UP if not any(f"{s}.".startswith(f"{key}.") for s in settings()))
         == []

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import typer
 
-from generators import GENERATORS
+from generators import GENERATORS, Scenes
 from probekit.cli import app
 from probekit.config import SECTIONS
 from probekit.models.encoder import load_encoder
@@ -120,6 +120,7 @@ def settings() -> set[str]:
     found |= {f"method.{key}" for name in METHODS for key in method_options(get(METHODS, "method", name))}
     found |= {f"branch.{n}.{key}" for n in BRANCHES for key in method_options(get(BRANCHES, "branch", n))}
     found |= {f"model.{name}" for name in OWN}
+    found |= {parameter.name for parameter in Scenes.parameters}
     return found | {parameter.name for kind in GENERATORS.values() for parameter in kind.parameters}
 
 

@@ -29,7 +29,7 @@ ORDER = (  # one level a package, the lowest first
     ("restore",),
     ("probes",),
     ("certificate",),
-    ("heatmaps", "exams", "draw"),
+    ("heatmaps", "exams", "draw", "detection"),
     ("train",),
     ("reports",),
     ("share",),
@@ -93,7 +93,7 @@ def test_nothing_is_imported_beyond_the_core_dependencies() -> None:
     allowed = {called.get(name, name.replace("-", "_")) for name in names} | {"probekit", "generators"}
     # The optional dependencies, imported where they are used.
     beside = {"cv2", "markupsafe", "_typeshed", "timm", "wandb", "mlflow", "onnx", "onnxruntime", "onnxscript"}
-    beside |= {"huggingface_hub", "pyarrow", "pillow_heif", "submitit"}
+    beside |= {"huggingface_hub", "pyarrow", "pillow_heif", "submitit", "pycocotools", "ijson"}
     found = {name.split(".")[0] for path in FILES for name in imports(path)} - sys.stdlib_module_names
     assert found == allowed | beside
 

@@ -14,7 +14,8 @@ def test_every_mutant_stands_once_where_it_says_and_still_parses() -> None:
         text = (ROOT / mutant.file).read_text()
         if text.count(mutant.before) != 1 or mutant.after == mutant.before:
             wrong.append(f"{mutant.file}: {text.count(mutant.before)} times {mutant.before!r}")
-        ast.parse(text.replace(mutant.before, mutant.after))
+        if mutant.file.endswith(".py"):
+            ast.parse(text.replace(mutant.before, mutant.after))
     assert not wrong
 
 

@@ -83,6 +83,20 @@ def test_metrics_survive_a_cut_line(tmp_path: Path) -> None:
     assert run.metrics.read_text().count("\n") == 2
 
 
+def test_of_damaged_metrics_numbers_alone_are_read_and_nothing_is_lost(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "a", RUN, overwrite=False)
+    lines = [
+        '{"epoch": 1, "test": {"a": 1}, "val": 0.5, "loss": NaN}',
+        '{"step": 3}',
+        '{"epoch": "2"}',
+        '{"epoch": true}',
+    ]
+    run.metrics.write_text("\n".join([*lines, f'{{"epoch": {10**30}}}', "[1]", '{"epoch": 2, "test": "x"}']))
+    assert run.read_metrics() == [{"epoch": 1, "val": 0.5}, {"epoch": 2}]
+    run.keep_metrics(1)
+    assert run.metrics.read_text() == lines[0] + "\n"
+
+
 @given(
     st.recursive(
         st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

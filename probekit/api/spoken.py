@@ -18,7 +18,7 @@ WORDS = re.compile(
 )
 OFF = "baselines=False"
 ONE_BY_ONE = {"set": "settings"}  # options that are typed again for each, and their argument, a list
-ERRORS = (ValueError, FileExistsError)  # which say what to type; what is derived of them may be made of other things
+ERRORS = (ValueError, OSError)
 
 
 def in_python(function: Callable[P, R]) -> Callable[P, R]:
@@ -29,7 +29,8 @@ def in_python(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **named)
         except ERRORS as error:
-            if type(error) not in ERRORS or (told := spoken(str(error))) == str(error):
+            # Of others than a line, such as the system's own, no other can be made.
+            if error.args != (str(error),) or (told := spoken(str(error))) == str(error):
                 raise
             raise type(error)(told) from error
 

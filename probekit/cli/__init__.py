@@ -15,11 +15,13 @@ if line := warning():
     print(line, file=sys.stderr)
 
 from probekit.cli import images
+from probekit.cli import importing
 from probekit.cli import split
 from probekit.cli import reshard
 from probekit.cli import shown
 from probekit.cli import training
 from probekit.cli import exam
+from probekit.cli import detect
 from probekit.cli import measuring
 from probekit.cli import sharing
 from probekit.cli import draw

@@ -29,10 +29,11 @@ def print_catalogue(content: Mapping[str, list[dict[str, Any]]], console: Consol
 
 
 def _generators() -> list[dict[str, Any]]:
-    from generators import GENERATORS
+    from generators import GENERATORS, Scenes
     from generators.certificates import shipped
 
-    return [kind.describe() | {"certificate": shipped(kind())} for kind in GENERATORS.values()]
+    found = [kind.describe() | {"certificate": shipped(kind())} for kind in GENERATORS.values()]
+    return [*found, Scenes.describe() | {"certificate": None}]
 
 
 def _presets() -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def run_quick(*, data: Path, runs: Path, console: Console) -> Run:
     started, silent = time.monotonic(), Console(quiet=True)
     console.rule("1 of 5: images whose every factor is known")
     file = render_once("rect-tri", data / "demo-quick.h5", console, n=600, n_test=300, seed=1)
-    console.print(f"picture {preview(file)}: images, their evidence, and what else could be there")
+    console.print(f"picture {preview(file)}: images, their evidence, and their counterfactuals")
     console.rule("2 of 5: what a linear probe reads")
     console.print("the encoder came along: conrec-gap, trained on other images of rect-tri (probekit demo trains one)")
     trained = Outside("unet", weights=ENCODER)

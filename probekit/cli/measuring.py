@@ -53,6 +53,21 @@ TestCrop = Annotated[
         help="How photographs are seen: the shorter side RESIZE px, of it the middle SIDE px; default: the file's.",
     ),
 ]
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Runs; default: the newest that has finished. Of several one picture has the maps of all.",
+        autocompletion=shared.runs_like,
+    ),
+]
+Together = Annotated[
+    Path | None,
+    typer.Option(
+        help="The picture of several runs, NAME.png, .svg or .pdf; default: reports/maps-RUN+RUN.png.",
+        rich_help_panel=shared.OUTPUT,
+    ),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
 ]
@@ -167,14 +182,7 @@ def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more:
 )
 @with_measurements("heatmap")
 def heatmap(
-    run: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN",
-            help="Runs; default: the newest that has finished. Of several one picture has the maps of all.",
-            autocompletion=shared.runs_like,
-        ),
-    ] = None,
+    run: Runs = None,
     data: shared.RunData = None,
     checkpoint: shared.Checkpoint = "last",
     pool: shared.Pool = None,
@@ -184,13 +192,7 @@ def heatmap(
     full: Annotated[
         bool, typer.Option("--full", help="Print every table, too; without it a sentence for each class factor.")
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The picture of several runs, NAME.png, .svg or .pdf; default: reports/maps-RUN+RUN.png.",
-            rich_help_panel=shared.OUTPUT,
-        ),
-    ] = None,
+    out: Together = None,
     seed: shared.Seed = 0,
     device: shared.Device = "auto",
     formats: shared.Formats = "",

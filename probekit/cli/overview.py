@@ -174,8 +174,8 @@ def print_runs(found: list[dict[str, Any]], folder: Path, console: Console) -> N
     longest = max((len(entry["name"]) for entry in sound), default=0)
     for title in ("run", "method", "data", "epoch", "state", "accuracy %", "of", "age"):
         justify: Literal["left", "right"] = "right" if title in ("epoch", "accuracy %", "age") else "left"
-        least = min(longest, WHOLE) if title == "run" else None
-        table.add_column(title, justify=justify, overflow="fold", min_width=least)
+        whole = title == "run" and longest <= WHOLE
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=whole)
     for entry in sound:
         accuracy = "-" if entry["accuracy"] is None else f"{100 * entry['accuracy']:.1f}"
         done, planned = entry["epoch"], entry["epochs"]
@@ -198,7 +198,7 @@ def about(run: Run) -> dict[str, Any]:
     content = run.read()
     config = content["config"]
     train = config["train"] if isinstance(config.get("train"), Mapping) else {}
-    lines = [line for line in run.read_metrics() if isinstance(line.get("epoch"), int)]
+    lines = run.read_metrics()
     epoch = max((line["epoch"] for line in lines), default=None)
     accuracy, of = _probed(run, content, epoch)
     for split in ("test", "val"):

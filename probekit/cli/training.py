@@ -62,6 +62,7 @@ GPUs = Annotated[
 RunMade = Annotated[
     str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=shared.OUTPUT)
 ]
+Status = Annotated[bool, typer.Option("--status", help="Only say where every run stands, and what is known.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")]
 
 
@@ -192,9 +193,7 @@ def sweep(
     limit_minutes: LimitMinutes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")] = False,
     dry_run: Lines = False,
-    status: Annotated[
-        bool, typer.Option("--status", help="Only say where every run stands, and what is known.")
-    ] = False,
+    status: Status = False,
     name: SweepMade = None,
     overwrite: shared.Overwrite = False,
     formats: shared.Formats = "",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from generators import GENERATORS, Generator, register
+from generators import GENERATORS, Generator, Scenes, register
 from generators.certificates import shipped, told
 from probekit.data.generate import MAX_N, MAX_SEED, generate, rendered
 from probekit.data.picture import picture
@@ -143,6 +143,9 @@ def render(
     """
     if not isinstance(name, str):
         name = register(name)
+    for what, number in (("n", n), ("n_test", n_test or 0), ("seed", seed)):
+        if not isinstance(number, int | np.integer):
+            raise ValueError(f"expected a whole number as {what}, found {number!r}")
     if out is not None:
         path = Path(out)
         about: dict[str, Any] = {"n": n, "n_test": n_test, "seed": seed, "size": size, "overwrite": overwrite}
@@ -152,9 +155,11 @@ def render(
         raise ValueError(nearest("split", split, SPLITS))
     if n_test is not None:
         raise ValueError(f"expected n_test of a file, found n_test={n_test} without out; add out='data.h5'")
+    if name == Scenes.name:
+        raise ValueError("expected scenes in a file, found them without out; add out='scenes.h5'")
     if name not in GENERATORS:
         raise ValueError(nearest("generator", name, GENERATORS))
-    if not isinstance(n, int | np.integer) or not 0 < n <= MAX_N or not 0 <= seed <= MAX_SEED:
+    if not 0 < n <= MAX_N or not 0 <= seed <= MAX_SEED:
         raise ValueError(
             f"expected a whole n from 1 to {MAX_N} and a seed from 0 to {MAX_SEED}, found n={n}, seed={seed}"
         )

@@ -22,6 +22,7 @@ from probekit.h5 import (
     as_columns,
     chunk_rows,
     compression_of,
+    join_rows,
     open_encoded,
     pack,
     read_images,
@@ -270,12 +271,12 @@ def _blocks(
     for rows in _gathered(info, parts):
         waiting.append(rows)
         if sum(len(each.images) for each in waiting) >= step:
-            joined = _joined(waiting)
+            joined = join_rows(waiting)
             whole = len(joined.images) // step * step
             for begin in range(0, whole, step):
                 yield pack(_cut(joined, begin, begin + step), compression)
             waiting = [_cut(joined, whole, len(joined.images))]
-    joined = _joined(waiting)
+    joined = join_rows(waiting)
     if len(joined.images):
         yield pack(joined, compression)
 
@@ -288,15 +289,17 @@ def _gathered(info: DatasetInfo, parts: Mapping[str, NDArray[np.int64]]) -> Iter
             stop = min(start + step, split.n)
             within = own[np.searchsorted(own, start) : np.searchsorted(own, stop)] - start
             if len(within):
-                rows = read_split(info.path, name, start=start, stop=stop, masks=True)
+                rows = read_split(info.path, name, start=start, stop=stop, masks=True, objects=True)
                 factors = {each: values[within] for each, values in rows.factors.items()}
                 labels = None if rows.labels is None else rows.labels[within]
-                yield Split(rows.images[within], labels, factors, None if rows.masks is None else rows.masks[within])
+                masks = None if rows.masks is None else rows.masks[within]
+                objects = None if rows.objects is None else rows.objects.take(within)
+                yield Split(rows.images[within], labels, factors, masks, objects)
 
 
 def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[EncodedBlock]:
     """Files as they are."""
-    columns = read_split(info.path, name, images=False)
+    columns = read_split(info.path, name, images=False, objects=True)
     held = open_encoded(info.path, name)
     try:
         for begin in range(0, len(own), FILES):
@@ -305,27 +308,16 @@ def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[E
             factors = {each: values[rows] for each, values in columns.factors.items()}
             files, sizes = held.read(rows.tolist()), held.sizes(rows.tolist())
             masks = read_images(info.path, name, rows.tolist(), images=False).masks
-            yield EncodedBlock(held.shape[1:], files, as_columns(labels, factors), masks, sizes, held.crop)
+            objects = None if columns.objects is None else columns.objects.take(rows)
+            yield EncodedBlock(held.shape[1:], files, as_columns(labels, factors), masks, sizes, held.crop, objects)
     finally:
         held.close()
-
-
-def _joined(parts: Sequence[Split]) -> Split:
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    labels = (
-        None if first.labels is None else np.concatenate([part.labels for part in parts if part.labels is not None])
-    )
-    masks = None if first.masks is None else np.concatenate([part.masks for part in parts if part.masks is not None])
-    factors = {name: np.concatenate([part.factors[name] for part in parts]) for name in first.factors}
-    return Split(np.concatenate([part.images for part in parts]), labels, factors, masks)
 
 
 def _cut(rows: Split, begin: int, end: int) -> Split:
     part = slice(begin, end)
     factors = {name: values[part] for name, values in rows.factors.items()}
     labels = None if rows.labels is None else rows.labels[part]
-    return Split(
-        np.ascontiguousarray(rows.images[part]), labels, factors, None if rows.masks is None else rows.masks[part]
-    )
+    masks = None if rows.masks is None else rows.masks[part]
+    objects = None if rows.objects is None else rows.objects[part]
+    return Split(np.ascontiguousarray(rows.images[part]), labels, factors, masks, objects)

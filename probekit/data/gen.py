@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from generators import GENERATORS
+from generators import GENERATORS, Scenes
 from generators.certificates import shipped, told
 from probekit.data.generate import generate, generate_shards
 from probekit.data.locate import check_h5, named_dataset, newest_dataset
@@ -38,6 +38,8 @@ def render_file(
     parts = ", ".join(f"{split.n:,} {name}" for name, split in info.splits.items())
     console.print(f"wrote {info.path}: {parts}; {info.size / 1e6:.1f} MB; {images / seconds:,.0f} images/s")
     console.print(f"content hash {info.content_hash}")
+    if generator == Scenes.name:
+        return info
     otherwise = f"no certificate of these settings; type: probekit certify {quote(str(out))}"
     for line in (*told(info.certificate, otherwise), *unseen(info)):
         console.print(line)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generators import GENERATORS, Generator
+from generators import GENERATORS, Generator, Scenes
 from generators.certificates import Certificate, shipped
 from probekit.data.ahead import in_order
+from probekit.data.scenes import drawn_scenes, scenes_header
 from probekit.h5 import Block, DatasetInfo, DatasetWriter, Header, Split, chunk_rows, pack, read_info
 from probekit.h5.file import file_info
 from probekit.h5.planned import check_shard, planned_shard
@@ -62,7 +63,7 @@ def generate(
     OSError if the file exists or cannot be written.
 
     Args:
-        name: A key of `GENERATORS`.
+        name: A key of `GENERATORS`, or "scenes", which has no counterfactuals.
         n: Base images in train, at most 10**9; 0 leaves the split out, None is the generator's default.
         n_test: Base images in test, likewise.
         size: Pixels a side.
@@ -88,7 +89,7 @@ def generate(
 
     def render(split: str, index: NDArray[np.int64]) -> Block:
         with turn:
-            rows = rendered(plan.generator, seed, split, index, plan.roles, masks)
+            rows = plan.draw(split, index)
         return pack(rows, compression)
 
     ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
@@ -100,7 +101,7 @@ def generate(
 
 @dataclass(frozen=True)
 class _Plan:
-    generator: Generator
+    draw: Callable[[str, NDArray[np.int64]], Split]  # rows for some base images of a split
     header: Header
     counts: dict[str, int]  # base images by split
     roles: tuple[str, ...] | None  # of the rows of each
@@ -118,15 +119,22 @@ def _planned(
     masks: bool,
     certificate: Certificate | None,
 ) -> _Plan:
-    if name not in GENERATORS:
-        raise ValueError(nearest("generator", name, GENERATORS))
-    generator = GENERATORS[name](size=size, parameters=parameters)
-    wanted = counts(generator, n, n_test)
+    if name not in (*GENERATORS, Scenes.name):
+        raise ValueError(nearest("generator", name, (*GENERATORS, Scenes.name)))
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"expected a seed from 0 to {MAX_SEED}, found {seed}; type --seed 0")
+    if name == Scenes.name:
+        scenes = Scenes(size=size, parameters=parameters)
+        if pairs:
+            raise ValueError(f"expected no --pairs with {name}, which have no counterfactuals, found it; leave it out")
+        header = scenes_header(scenes, seed, masks)
+        return _Plan(partial(drawn_scenes, scenes, seed, masks=masks), header, counts(scenes, n, n_test), None)
+    generator = GENERATORS[name](size=size, parameters=parameters)
+    wanted = counts(generator, n, n_test)
     certificate = shipped(generator) if certificate is None else certificate
+    roles = ("base", *generator.class_factors) if pairs else None
     header = _header(generator, seed, pairs, masks, certificate)
-    return _Plan(generator, header, wanted, ("base", *generator.class_factors) if pairs else None)
+    return _Plan(partial(rendered, generator, seed, roles=roles, masks=masks), header, wanted, roles)
 
 
 def missing_shards(
@@ -179,7 +187,7 @@ def _write(
                 progress(done, total)
 
 
-def counts(generator: Generator, n: int | None, n_test: int | None) -> dict[str, int]:
+def counts(generator: Generator | Scenes, n: int | None, n_test: int | None) -> dict[str, int]:
     """Base images of each split that has some; a ValueError for a number out of range, or none in both."""
     n = generator.default_n if n is None else n
     n_test = generator.default_n_test if n_test is None else n_test

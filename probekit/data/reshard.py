@@ -107,12 +107,14 @@ class _Copy:
 
     def _block(self, name: str, part: range) -> Block | EncodedBlock:
         encoded = self.opened.get(name)
-        how: dict[str, Any] = {"start": part.start, "stop": part.stop, "images": encoded is None, "masks": True}
-        rows = read_split(self.info.path, name, **how)
+        how: dict[str, Any] = {"start": part.start, "stop": part.stop, "images": encoded is None}
+        rows = read_split(self.info.path, name, masks=True, objects=True, **how)
         if encoded is None:
             return pack(rows, self.compression)
         columns, sizes = as_columns(rows.labels, rows.factors), encoded.sizes(part)
-        return EncodedBlock(encoded.shape[1:], encoded.read(part), columns, rows.masks, sizes, encoded.crop)
+        return EncodedBlock(
+            encoded.shape[1:], encoded.read(part), columns, rows.masks, sizes, encoded.crop, rows.objects
+        )
 
 
 def default_out(info: DatasetInfo, count: int) -> Path:

@@ -46,11 +46,20 @@ def describe(path: Path) -> dict[str, Any]:
                 else np.bincount(labels, minlength=len(info.classes))
             )
             split["per_class"] = counts.tolist()
+        split["objects"] = _objects(path, name, len(info.classes)) if split["boxed"] else None
         single = None if split["multilabel"] else labels
         split["brightness"] = (
             None if single is None else _brightness(path, info.splits[name], single, len(info.classes))
         )
     return content
+
+
+def _objects(path: Path, name: str, classes: int) -> list[int]:
+    """How many objects there are of each class."""
+    found = read_split(path, name, images=False, columns=False, objects=True).objects
+    assert found is not None
+    counts: NDArray[np.int64] = np.sum([np.bincount(each.labels, minlength=classes) for each in found], axis=0)
+    return list(map(int, counts))
 
 
 def _brightness(path: Path, found: SplitInfo, labels: NDArray[np.int64], classes: int) -> list[float | None]:
@@ -95,7 +104,9 @@ def render_description(description: dict[str, Any]) -> Table:
             what = f"photographs {kind}, each of its own size, read as {size} (test crop {CentreCrop(**crop)})"
         else:
             what = f"images {size} {kind}{', kept as JPEG' if split['encoded'] else ''}"
-        row(name, f"{split['n']:,} {what}{labels}")
+        objects = "" if split["objects"] is None else f", {sum(split['objects']):,} objects with boxes"
+        objects += " and masks" if split["instances"] else ""
+        row(name, f"{split['n']:,} {what}{labels}{objects}")
     counts = [(name, split["per_class"]) for name, split in description["splits"].items() if split["per_class"]]
     for index, class_name in enumerate(description["classes"][:MAX_CLASSES]):
         row(f"class {index}", f"{class_name}: " + ", ".join(f"{name} {per[index]:,}" for name, per in counts))

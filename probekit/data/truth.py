@@ -1,6 +1,6 @@
 """The truth about a dataset's images that measurements are scored against: masks, and counterfactuals drawn anew."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
-from probekit.h5 import PRESENT, DatasetInfo, Split, read_split
+from probekit.data.seen import objects_seen
+from probekit.h5 import PRESENT, DatasetInfo, Objects, Split, read_split
+from probekit.h5.objects import mask_of
 
-LABEL_MASK = "mask of the label"
+LABEL_MASK, LABEL_BOXES = "mask of the label", "boxes of the label"
 
 AT_A_TIME = 64  # images that `read_truths` reads: their maps and masks bound its memory; ours
 
@@ -52,17 +54,13 @@ class Truth:
         Raises:
             ValueError: If they are to be drawn anew, and the generator draws other images than the file holds.
         """
-        return self.whole_masks()
-
-    def whole_masks(self) -> dict[str, NDArray[np.bool_]]:
-        """`masks`, whatever the rows are asked about."""
         bits, names = self.split.masks, self.info.mask_names
         if bits is None:
             if self.scenes is None:
                 return {}
             generator, factors = self.scenes
             bits, names = generator.render(factors).masks, generator.mask_names
-        return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
+        return _unpacked(bits, names)
 
     @cached_property
     def counterfactuals(self) -> dict[str, Counterfactual]:
@@ -117,19 +115,48 @@ class LabelTruth(Truth):
 
     @cached_property
     def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """That of each row's label, under `LABEL_MASK`, where masks have the names of classes; else as of any truth.
+        """Those of each row's label: its mask, under `LABEL_MASK`, and all of its boxes, under `LABEL_BOXES`.
 
-        Empty for a row whose label has no mask.
+        The mask is that with the name of the label's class, else of all objects of the class. Without either masks are
+        as of any truth. Empty for a row whose label has none.
         """
-        whole, labels = self.whole_masks(), self.split.labels
-        named = {name: found for name, found in whole.items() if name in self.info.classes}
-        if not named or labels is None:
-            return whole
-        own = np.zeros((len(labels), *self.split.images.shape[1:3]), np.bool_)
-        for name, found in named.items():
-            of_class = labels == self.info.classes.index(name)
-            own[of_class] = found[of_class]
-        return {LABEL_MASK: own}
+        bits, names = self.split.masks, self.info.mask_names
+        labels, objects = self.split.labels, self.split.objects
+        assert labels is not None
+        size = (self.split.images.shape[1], self.split.images.shape[2])
+        found = {}
+        places = np.array([names.index(name) if name in names else -1 for name in self.info.classes])
+        if bits is not None and places.max() >= 0:
+            bit = places[labels][:, None, None]
+            found[LABEL_MASK] = (bits >> bit.clip(0).astype(bits.dtype) & 1).astype(bool) & (bit >= 0)
+        elif objects is not None and objects.masked:
+            found[LABEL_MASK] = np.stack([_of_objects(each, k, size) for each, k in zip(objects, labels, strict=True)])
+        if objects is not None:
+            found[LABEL_BOXES] = np.stack([_in_boxes(each, k, size) for each, k in zip(objects, labels, strict=True)])
+        return found if found or bits is None else _unpacked(bits, names)
+
+
+def _of_objects(objects: Objects, label: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels `[H, W]` of all objects of a class in an image."""
+    found = np.zeros(size, np.bool_)
+    for own, runs in zip(objects.labels, objects.masks or (), strict=True):
+        if own == label:
+            found |= mask_of(runs, size)
+    return found
+
+
+def _in_boxes(objects: Objects, label: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels `[H, W]` whose centres lie in a box of a class."""
+    y, x = (np.arange(side) + 0.5 for side in size)
+    found = np.zeros(size, np.bool_)
+    for x0, y0, x1, y1 in objects.boxes[objects.labels == label]:
+        found |= ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
+    return found
+
+
+def _unpacked(bits: NDArray[np.unsignedinteger[Any]], names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """By name, bool `[N, H, W]`: bit k of masks `[N, H, W]` is that of names[k]."""
+    return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
 
 
 def of_labels(truth: Truth) -> LabelTruth:
@@ -143,7 +170,9 @@ def of_labels(truth: Truth) -> LabelTruth:
     if not len(rows):
         raise ValueError(f"expected images with labels in {truth.info.path}, found none of a class; type: --n 1000")
     masks = None if split.masks is None else split.masks[rows]
-    return LabelTruth(truth.info, Split(split.images[rows], labels.astype(np.int64), {}, masks), truth.index[rows])
+    objects = None if split.objects is None else split.objects.take(rows)
+    own = Split(split.images[rows], labels.astype(np.int64), {}, masks, objects)
+    return LabelTruth(truth.info, own, truth.index[rows])
 
 
 def with_shared_noise(info: DatasetInfo) -> DatasetInfo:
@@ -161,10 +190,14 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     Counterfactuals in the file are left out: they share a scene with their image, and intervals take images as
     independent.
     """
-    rows = read_split(info.path, split, masks=info.splits[split].masked)
+    about = info.splits[split]
+    rows = read_split(info.path, split, masks=about.masked, objects=about.boxed)
     own = bases(rows.factors, len(rows.images))
     index = own[spaced(len(own), n)]
-    return Truth(info, _taken(rows, index), index)
+    taken = _taken(rows, index)
+    if rows.objects is not None:
+        taken = replace(taken, objects=objects_seen(rows.objects, info.path, split, index, about.crop))
+    return Truth(info, taken, index)
 
 
 def read_truths(info: DatasetInfo, split: str, *, images: bool = True) -> Iterator[Truth]:

@@ -15,7 +15,10 @@ absent, but not all):
     labels          int64 [N]; multi-label: uint8 [N, K], 0 absent, 1 present, 255 only difficult instances, which
                     losses and scores leave out; absent for unlabelled images
     factors/<name>  one 1-D array for each factor: numbers or fixed-length bytes
-    masks           uint8 [N, H, W], bit k is mask_names[k]; absent without masks
+    masks           uint8 [N, H, W], uint32 of more than 8 names, bit k is mask_names[k]; absent without masks
+    objects/        absent without boxes: what objects each image has, as `probekit.h5.objects` defines: bytes: uint8,
+                    one image after the other, chunked, not compressed; offsets: int64 [N + 1]; attribute masks: 1 if
+                    objects have masks of their own, else 0
     checksums       uint64 [K], XXH3 of every chunk; see `probekit.h5.checksums`
 
 Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h5.contents`, the seal in
@@ -25,6 +28,7 @@ Plain h5py reads it without plug-ins. The content hash is defined in `probekit.h
 from probekit.h5.blocks import Block, EncodedBlock, as_columns, pack
 from probekit.h5.encoded import decode, encode
 from probekit.h5.file import Split
+from probekit.h5.objects import ObjectRows, Objects, pack_objects
 from probekit.h5.photographs import CentreCrop, decode_photograph
 from probekit.h5.read import (
     Encoded,

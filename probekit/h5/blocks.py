@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from probekit.h5.checksums import zlib
 from probekit.h5.contents import digest_of, sums_of
 from probekit.h5.file import Split
+from probekit.h5.objects import ObjectRows
 from probekit.h5.photographs import CentreCrop
 from probekit.h5.schema import chunk_rows
 
@@ -27,13 +28,14 @@ class Block:
 
     `shape`: the shape of the images: (rows, H, W) or (rows, H, W, 3); `chunks`: under "images", and "masks" if there
     are any: each chunk's bytes as stored; `digest`: of the rows (`probekit.h5.contents`); `columns`: under "labels" and
-    "factors/<name>": one array `[rows]` each.
+    "factors/<name>": one array `[rows]` each; `objects`: those of each image, if there are any.
     """
 
     shape: tuple[int, ...]
     chunks: dict[str, Sequence[bytes | memoryview]]
     digest: int
     columns: dict[str, NDArray[Any]]
+    objects: ObjectRows | None = None
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,18 @@ class EncodedBlock:
     """Consecutive rows whose images are files.
 
     `image_shape`: the shape of each image once decoded: (H, W) or (H, W, 3); `files`: one JPEG file an image, as
-    `encode` makes them; `columns`: as of a `Block`; `masks`: uint8 `[n, H, W]`, if there are any. Of photographs also
-    `sizes`: height and width of each, int32 `[n, 2]`; `crop`: the test transform that gives them that shape.
+    `encode` makes them; `columns` and `objects`: as of a `Block`; `masks`: `[n, H, W]`, if there are any. Of
+    photographs also `sizes`: height and width of each, int32 `[n, 2]`; `crop`: the test transform that gives them that
+    shape.
     """
 
     image_shape: tuple[int, ...]
     files: list[bytes]
     columns: dict[str, NDArray[Any]]
-    masks: NDArray[np.uint8] | None = None
+    masks: NDArray[Any] | None = None
     sizes: NDArray[np.int32] | None = None
     crop: CentreCrop | None = None
+    objects: ObjectRows | None = None
 
 
 def pack(rows: Split, compression: str) -> Block:
@@ -64,7 +68,7 @@ def pack(rows: Split, compression: str) -> Block:
     arrays = {"images": rows.images} | ({} if rows.masks is None else {"masks": rows.masks})
     chunks: dict[str, Sequence[bytes | memoryview]] = {}
     for name, array in arrays.items():
-        assert array.dtype == np.uint8
+        assert array.dtype in ((np.uint8,) if name == "images" else (np.uint8, np.uint32))
         parts = [np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, len(array), step)]
         chunks[name] = [stored(part, step, compression) for part in parts]
     columns = as_columns(rows.labels, rows.factors)
@@ -72,8 +76,9 @@ def pack(rows: Split, compression: str) -> Block:
         sums_of(np.ascontiguousarray(rows.images)),
         None if rows.masks is None else np.ascontiguousarray(rows.masks),
         columns,
+        None if rows.objects is None else rows.objects.rows,
     )
-    return Block(rows.images.shape, chunks, digest, columns)
+    return Block(rows.images.shape, chunks, digest, columns, rows.objects)
 
 
 def as_columns(labels: NDArray[Any] | None, factors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -86,9 +91,9 @@ def as_columns(labels: NDArray[Any] | None, factors: Mapping[str, NDArray[Any]])
     return columns
 
 
-def stored(part: NDArray[np.uint8], step: int, compression: str) -> bytes | memoryview:
+def stored(part: NDArray[Any], step: int, compression: str) -> bytes | memoryview:
     """A chunk's bytes as stored, not copied where that can be; the last one of a split is filled up with zeros."""
-    missing = bytes((step - len(part)) * part[0].size)
+    missing = bytes((step - len(part)) * part[0].nbytes)
     if compression != "gzip":
         return part.tobytes() + missing if missing else part.data.cast("B")
     deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, GZIP_MEMORY, zlib.Z_RLE)

@@ -18,7 +18,17 @@ from probekit.h5.contents import DIGITS, Contents, arrays_of
 from probekit.h5.encoded import FORMAT
 from probekit.h5.photographs import FORMAT as PHOTOGRAPHS
 from probekit.h5.photographs import CentreCrop
-from probekit.h5.schema import CHUNK_BYTES, COMPRESSIONS, MASK_BITS, SCHEMA, SPLITS, DatasetInfo, Shard, SplitInfo
+from probekit.h5.schema import (
+    CHUNK_BYTES,
+    COMPRESSIONS,
+    MASK_BITS,
+    SCHEMA,
+    SPLITS,
+    DatasetInfo,
+    Shard,
+    SplitInfo,
+    mask_type,
+)
 
 HOW = "type: probekit gen rect-tri, or probekit import SOURCE"
 IDS = {h5py.Group: h5py.h5g.GroupID, h5py.Dataset: h5py.h5d.DatasetID}
@@ -88,15 +98,20 @@ def _check_split(
         if not classes:
             raise ValueError(f"expected class names for {name}/labels, found none in attribute 'classes'")
     if masked:
-        _expect_shape(_array(group, "masks", "u", 1), (n, height, width))
         if not mask_names:
             raise ValueError(f"expected mask names for {name}/masks, found none in attribute 'mask_names'")
+        _expect_shape(_array(group, "masks", "u", mask_type(len(mask_names)).itemsize), (n, height, width))
     columns = _member(group, "factors", h5py.Group) if "factors" in group else {}
     if sorted(columns) != sorted(factors):
         raise ValueError(f"expected the columns {sorted(factors)} in {name}/factors, found {sorted(columns)}")
     for factor in factors:
         _expect_shape(_array(columns, factor, COLUMN_KINDS, None), (n,))
-    return SplitInfo(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded, crop)
+    held = _objects(group, n, classes) if "objects" in group else None
+    return SplitInfo(
+        *(name, n, height, width, channels, labelled, masked, factors, multilabel, encoded, crop),
+        boxed=held is not None,
+        instances=bool(held),
+    )
 
 
 def _image_shape(group: h5py.Group) -> tuple[int, int, int, int]:
@@ -113,15 +128,7 @@ def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
     """N, H, W and C of images that are kept as files."""
     if "images" in group:
         raise ValueError(f"expected images or encoded in {group.name}, found both")
-    encoded = _member(group, "encoded", h5py.Group)
-    data, offsets = _array(encoded, "bytes", "u", 1), _array(encoded, "offsets", "i", 8)
-    plain = data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0
-    if data.ndim != 1 or not plain or group.file.userblock_size:  # they are read without HDF5's help
-        raise ValueError(f"expected one row of uncompressed, chunked bytes in {data.name}, found something else")
-    if offsets.ndim != 1 or len(offsets) < 2 or offsets.chunks:
-        raise ValueError(
-            f"expected one row of N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}"
-        )
+    encoded, n = _files(group, "encoded")
     if (kind := _text(encoded, "format")) not in (FORMAT, PHOTOGRAPHS):
         raise ValueError(f"expected format {FORMAT!r} or {PHOTOGRAPHS!r} in {encoded.name}, found {kind!r}")
     height, width, channels = (_integer(encoded, name) for name in ("height", "width", "channels"))
@@ -129,7 +136,34 @@ def _encoded_shape(group: h5py.Group) -> tuple[int, int, int, int]:
         raise ValueError(
             f"expected pixels, and 1 or 3 channels, in {encoded.name}, found {height} x {width} x {channels}"
         )
-    return len(offsets) - 1, height, width, channels
+    return n, height, width, channels
+
+
+def _objects(group: h5py.Group, n: int, classes: tuple[str, ...]) -> bool:
+    """Whether the objects of the images of a split, which has `n`, have masks."""
+    objects, found = _files(group, "objects")
+    if found != n:
+        raise ValueError(f"expected {n} offsets, and one more, in {objects.name}, found {found}")
+    if not classes:
+        raise ValueError(f"expected class names for {objects.name}, found none in attribute 'classes'")
+    masked = _integer(objects, "masks")
+    if masked not in (0, 1):
+        raise ValueError(f"expected 0 or 1 in attribute 'masks' of {objects.name}, found {masked}")
+    return masked == 1
+
+
+def _files(group: h5py.Group, name: str) -> tuple[h5py.Group, int]:
+    """A group of files of bytes, one an image, and how many there are."""
+    held = _member(group, name, h5py.Group)
+    data, offsets = _array(held, "bytes", "u", 1), _array(held, "offsets", "i", 8)
+    plain = data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0
+    if data.ndim != 1 or not plain or group.file.userblock_size:  # images are read without HDF5's help
+        raise ValueError(f"expected one row of uncompressed, chunked bytes in {data.name}, found something else")
+    if offsets.ndim != 1 or len(offsets) < 2 or offsets.chunks:
+        raise ValueError(
+            f"expected one row of N + 1 offsets in {offsets.name}, none empty, found shape {list(offsets.shape)}"
+        )
+    return held, len(offsets) - 1
 
 
 def _test_crop(encoded: h5py.Group, n: int, height: int, width: int) -> CentreCrop | None:
@@ -183,8 +217,9 @@ def _array(group: h5py.Group, name: str, kinds: str, itemsize: int | None) -> h5
 def _check_chunks(array: h5py.Dataset, chunk: tuple[int, ...], size: int) -> None:
     """Refuses chunks, of `size` bytes, that nobody writes here, and that HDF5 might read beyond their ends."""
     made = array.id.get_create_plist()
-    if chunk[0] > 1 and size > CHUNK_BYTES:
-        raise ValueError(f"expected chunks of at most {CHUNK_BYTES >> 20} MiB in {array.name}, found {size >> 20} MiB")
+    most = CHUNK_BYTES * array.dtype.itemsize if array.dtype.kind == "u" else CHUNK_BYTES  # masks of many names
+    if chunk[0] > 1 and size > most:
+        raise ValueError(f"expected chunks of at most {most >> 20} MiB in {array.name}, found {size >> 20} MiB")
     filters = [made.get_filter(k) for k in range(made.get_nfilters())]
     kinds = [number for number, *_ in filters]
     if kinds not in ([], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_LZF]):

@@ -1,8 +1,9 @@
 """Checksums, so that the file knows itself: of each chunk as it is stored, checked whenever it is read, and a seal.
 
-Each split has `checksums`, uint64 `[K]`: for images (or encoded/bytes), masks, labels and factors sorted by name, one
-after the other, the XXH3 of each chunk's bytes as they lie in the file, compressed or not (its seed being the chunk's
-filter mask); for encoded/bytes, of each file, which is what is read of it (so a wrong offset is found as well).
+Each split has `checksums`, uint64 `[K]`: for images (or encoded/bytes), masks, labels, factors sorted by name and
+objects/bytes, one after the other, the XXH3 of each chunk's bytes as they lie in the file, compressed or not (its seed
+being the chunk's filter mask); for encoded/bytes, of each file, and for objects/bytes, of what each image has, as that
+is what is read of it (so a wrong offset is found as well).
 XXH3 runs about as fast as memory: that is why checking costs little (benchmarks/h5.py). The root attribute `seal` is
 the SHA-256, in hex, of the root attributes, the names, types, shapes and filters of all datasets, the sizes of
 photographs, and the checksums. It is checked whenever a file is opened.
@@ -48,23 +49,24 @@ SEALED = (
     "content_hash",
 )
 CERTIFICATE, SHARD = "certificate", "shard"  # those that a file may lack
+FILES = ("encoded", "objects")  # groups of bytes, one file an image, and offsets
 DAMAGED = "it was damaged or changed after it was written; restore it from a copy, or make it anew"
 
 Sums = dict[str, NDArray[np.uint64]]  # under each dataset's path in the split
 
 
-def write_seal(file: h5py.File, encoded: dict[str, list[int]]) -> None:
+def write_seal(file: h5py.File, of_files: dict[str, list[int]]) -> None:
     """Reads every chunk back as it is stored, and writes checksums and seal: the last thing that a writer does.
 
-    `file`: all else is in it; `encoded`: the checksum of each JPEG file of the splits that have them.
+    `file`: all else is in it; `of_files`: under the path of each group of `FILES`, the checksum of each file in it.
     """
     file.flush()
     for split in (name for name in SPLITS if name in file):
         group = file[split]
         sums: list[int] = []
         for name, (data, n) in _arrays(group).items():
-            stored = name != "encoded/bytes"
-            sums += [checksum(*chunk) for chunk in _stored(data, range(n))] if stored else encoded[split]
+            known = of_files.get(f"{split}/{name.removesuffix('/bytes')}")
+            sums += [checksum(*chunk) for chunk in _stored(data, range(n))] if known is None else known
         if TABLE in group:
             del group[TABLE]
         group.create_dataset(TABLE, data=np.array(sums, "<u8"), track_times=False)
@@ -147,13 +149,16 @@ def _arrays(group: h5py.Group) -> dict[str, tuple[h5py.Dataset, int]]:
     """Each dataset of a split that has checksums, and how many."""
     names = [name for name in ("images", "encoded/bytes", "masks", "labels") if name in group]
     names += [f"factors/{name}" for name in sorted(group.get("factors", ()))]
+    names += ["objects/bytes"] if "objects" in group else []
     arrays = {}
     for name in names:
         data = open_array(group, name)
         shape, chunks = data.shape, data.chunks
         if chunks is None or chunks[1:] != shape[1:]:
             raise ValueError(f"expected {data.name} in chunks of whole rows, found it in another layout")
-        arrays[name] = data, len(group["encoded/offsets"]) - 1 if name == "encoded/bytes" else -(-shape[0] // chunks[0])
+        held, _, part = name.partition("/")
+        of_files = held in FILES and part == "bytes"
+        arrays[name] = data, len(group[f"{held}/offsets"]) - 1 if of_files else -(-shape[0] // chunks[0])
     return arrays
 
 
@@ -174,13 +179,13 @@ def _seal(file: h5py.File) -> tuple[str, dict[str, Sums]]:
         arrays = _arrays(group)
         for name, (data, n) in arrays.items():
             total.update(_describe(f"{split}/{name}", n, data))
-        if "encoded" in group:
-            attributes = sorted((name, str(value)) for name, value in group["encoded"].attrs.items())
+        for held in (name for name in FILES if name in group):
+            attributes = sorted((name, str(value)) for name, value in group[held].attrs.items())
             total.update(json.dumps(attributes).encode())
-            total.update(_describe(f"{split}/encoded/offsets", 0, group["encoded/offsets"]))
-            if "sizes" in group["encoded"]:
-                total.update(_describe(f"{split}/encoded/sizes", 0, group["encoded/sizes"]))
-                total.update(group["encoded/sizes"][:].tobytes())
+            total.update(_describe(f"{split}/{held}/offsets", 0, group[f"{held}/offsets"]))
+            if "sizes" in group[held]:
+                total.update(_describe(f"{split}/{held}/sizes", 0, group[f"{held}/sizes"]))
+                total.update(group[f"{held}/sizes"][:].tobytes())
         table = group.get(TABLE)
         if not isinstance(table, h5py.Dataset) or table.dtype != np.uint64 or table.ndim != 1 or table.chunks:
             raise ValueError(f"expected checksums of split {split}, uint64 in one row, found none")

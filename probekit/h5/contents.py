@@ -2,15 +2,17 @@
 
 The content hash is the SHA-256 of the JSON text (no spaces, UTF-8, not escaped)
 `[classes, mask_names, {split: {"n": n, "arrays": {name: type}, "rows": digest}}]`, with the splits in the order train,
-val, test, and the arrays in the order images (or encoded), masks, labels, factors sorted by name. `type` is NumPy's
-`dtype.str`, always little-endian, and the shape of one row: `|u1 128,128`; that of encoded images is `jpeg H,W,C`,
-and that of photographs, whose test transform counts, `photographs RESIZE:SIDE C`.
+val, test, and the arrays in the order images (or encoded), masks, labels, factors sorted by name, objects. `type` is
+NumPy's `dtype.str`, always little-endian, and the shape of one row: `|u1 128,128`; that of encoded images is `jpeg
+H,W,C`, that of photographs, whose test transform counts, `photographs RESIZE:SIDE C`, and that of objects `boxes` or
+`boxes masks`.
 
 The digest of rows is a polynomial's value, as Karp and Rabin hash strings (Efficient randomized pattern-matching
 algorithms, 1987): d_1 b^(n-1) + ... + d_n modulo 2^127 - 1, 32 hex digits, of which d_i is the XXH3 (64 bits) of row i:
 of its image (as pixels, or as the file), which is the seed for that of its mask, if there are masks, which is the
-seed for that of its label and factors in the order above, joined, if there are any. So the digest of some rows and that
-of the rows behind them give the digest of both, and shards need not be read to know the hash of all.
+seed for that of its label and factors in the order above, joined, if there are any, which is the seed for that of its
+objects' bytes, if there are objects. So the digest of some rows and that of the rows behind them give the digest of
+both, and shards need not be read to know the hash of all.
 
 It depends on nothing else: not on compression, shards, worker count, seed or version. It tells contents apart; it is no
 protection against somebody who wants two contents to look alike.
@@ -65,22 +67,31 @@ def as_text(digest: int) -> str:
     return f"{digest:0{DIGITS}x}"
 
 
-def digest_of(images: Iterable[int], masks: NDArray[np.uint8] | None, columns: Mapping[str, NDArray[Any]]) -> int:
+def digest_of(
+    images: Iterable[int],
+    masks: NDArray[Any] | None,
+    columns: Mapping[str, NDArray[Any]],
+    objects: Sequence[bytes] | None = None,
+) -> int:
     """The digest of some rows.
 
-    `images`: the XXH3 of each image; `columns`: under "labels" and "factors/<name>", `[n, ...]`.
+    `images`: the XXH3 of each image; `columns`: under "labels" and "factors/<name>", `[n, ...]`; `objects`: the bytes
+    of the objects of each image.
     """
-    per_mask: Iterable[NDArray[np.uint8]] = repeat(NOTHING) if masks is None else masks
+    per_mask: Iterable[NDArray[Any]] = repeat(NOTHING) if masks is None else masks
     per_row: Iterable[NDArray[np.uint8]] = repeat(NOTHING)
     if columns:
         order = sorted(columns, key=hash_order)
         per_row = np.concatenate([_in_bytes(columns[name]) for name in order], axis=1)
+    per_list: Iterable[bytes] = repeat(b"") if objects is None else objects
     total = 0
-    for digest, mask, row in zip(images, per_mask, per_row, strict=False):
+    for digest, mask, row, listed in zip(images, per_mask, per_row, per_list, strict=False):
         if masks is not None:
             digest = _xxh3(mask.data, digest)
         if columns:
             digest = _xxh3(row.data, digest)
+        if objects is not None:
+            digest = _xxh3(listed, digest)
         total = (total * BASE + digest) % PRIME
     return total
 
@@ -120,6 +131,8 @@ def arrays_of(group: h5py.Group) -> dict[str, str]:
             data = h5py.Dataset(h5py.h5d.open(group.id, name.encode()), readonly=True)
             kind, sides = data.dtype.str, list(data.shape[1:])
         types[name] = f"{kind} {','.join(map(str, sides))}"
+    if "objects" in group:
+        types["objects"] = "boxes masks" if group["objects"].attrs["masks"] else "boxes"
     return types
 
 

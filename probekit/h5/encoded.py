@@ -187,52 +187,68 @@ class EncodedImages:
         return data
 
 
-class EncodedSink:
-    """Writes the group "encoded" of a split, in constant memory but for 16 bytes an image."""
+class FilesSink:
+    """Writes files, one after the other, to a group: bytes and offsets; in constant memory but for 16 bytes a file."""
 
-    def __init__(self, split: h5py.Group, shape: Shape, crop: CentreCrop | None) -> None:
-        """Makes the group; `shape` is that of one image once decoded, `crop` the test transform of photographs."""
-        self.shape, self.crop = shape, crop
-        self._group = split.create_group("encoded")
-        height, width, channels = (*shape, 1)[:3]
-        for name, value in (("height", height), ("width", width), ("channels", channels)):
-            self._group.attrs[name] = np.int64(value)
-        self._group.attrs["format"] = PHOTOGRAPHS if crop else FORMAT
-        if crop:
-            self._group.attrs["resize"] = np.int64(crop.resize)
-        self._data = self._group.create_dataset(
-            "bytes", shape=(0,), maxshape=(None,), dtype="u1", chunks=(CHUNK,), track_times=False
+    def __init__(self, group: h5py.Group, chunk: int) -> None:
+        """`chunk`: bytes in a chunk."""
+        self.group, self._chunk = group, chunk
+        self._data = group.create_dataset(
+            "bytes", shape=(0,), maxshape=(None,), dtype="u1", chunks=(chunk,), track_times=False
         )
         self._waiting = bytearray()
         self._ends = [0]
         self.sums: list[int] = []  # the checksum of each file
+
+    def append(self, files: Sequence[bytes]) -> None:
+        """Writes the next files."""
+        for data in files:
+            self._waiting += data
+            self.sums.append(checksum(data))
+            self._ends.append(self._ends[-1] + len(data))
+        while len(self._waiting) >= self._chunk:
+            self._write(self._waiting[: self._chunk])
+            del self._waiting[: self._chunk]
+
+    def finish(self) -> None:
+        """Writes what is left."""
+        if self._waiting:
+            self._write(self._waiting.ljust(self._chunk, b"\0"))
+            self._waiting.clear()
+            self._data.resize(self._ends[-1], axis=0)
+        self.group.create_dataset("offsets", data=np.array(self._ends, "<i8"), track_times=False)
+
+    def _write(self, chunk: bytearray) -> None:
+        start = self._data.shape[0]
+        self._data.resize(start + self._chunk, axis=0)
+        self._data.id.write_direct_chunk((start,), bytes(chunk))
+
+
+class EncodedSink(FilesSink):
+    """Writes the group "encoded" of a split."""
+
+    def __init__(self, split: h5py.Group, shape: Shape, crop: CentreCrop | None) -> None:
+        """Makes the group; `shape` is that of one image once decoded, `crop` the test transform of photographs."""
+        super().__init__(split.create_group("encoded"), CHUNK)
+        self.shape, self.crop = shape, crop
+        height, width, channels = (*shape, 1)[:3]
+        for name, value in (("height", height), ("width", width), ("channels", channels)):
+            self.group.attrs[name] = np.int64(value)
+        self.group.attrs["format"] = PHOTOGRAPHS if crop else FORMAT
+        if crop:
+            self.group.attrs["resize"] = np.int64(crop.resize)
         self._sizes: list[NDArray[np.int32]] = []
 
-    def append(self, files: Sequence[bytes], sizes: NDArray[np.int32] | None) -> None:
+    def append_images(self, files: Sequence[bytes], sizes: NDArray[np.int32] | None) -> None:
         """Writes the next files; `sizes`: of photographs, `[n, 2]`, height and width of each."""
         assert (sizes is None) == (self.crop is None)
         if sizes is not None:
             assert sizes.shape == (len(files), 2)
             self._sizes.append(sizes)
-        for data in files:
-            self._waiting += data
-            self.sums.append(checksum(data))
-            self._ends.append(self._ends[-1] + len(data))
-        while len(self._waiting) >= CHUNK:
-            self._write(self._waiting[:CHUNK])
-            del self._waiting[:CHUNK]
+        self.append(files)
 
     def finish(self) -> None:
-        """Writes what is left."""
-        if self._waiting:
-            self._write(self._waiting.ljust(CHUNK, b"\0"))
-            self._waiting.clear()
-            self._data.resize(self._ends[-1], axis=0)
-        self._group.create_dataset("offsets", data=np.array(self._ends, "<i8"), track_times=False)
+        """Writes what is left, and the sizes of photographs."""
+        super().finish()
         if self._sizes:
-            self._group.create_dataset("sizes", data=np.concatenate(self._sizes).astype("<i4"), track_times=False)
-
-    def _write(self, chunk: bytearray) -> None:
-        start = self._data.shape[0]
-        self._data.resize(start + CHUNK, axis=0)
-        self._data.id.write_direct_chunk((start,), bytes(chunk))
+            self.group.create_dataset("sizes", data=np.concatenate(self._sizes).astype("<i4"), track_times=False)

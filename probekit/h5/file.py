@@ -17,6 +17,7 @@ from probekit.h5.check import HOW, check_file
 from probekit.h5.checksums import DAMAGED, Sums, check, open_array, read_rows
 from probekit.h5.contents import as_text, content_hash, digest_of, shifted, sums_of
 from probekit.h5.encoded import EncodedImages, Handles, decode_rows, read_files
+from probekit.h5.objects import ObjectRows, read_objects
 from probekit.h5.photographs import CentreCrop
 from probekit.h5.schema import (
     ABSENT,
@@ -42,14 +43,15 @@ class Split:
 
     `images`: uint8 `[N, H, W]` or `[N, H, W, 3]`, in [0, 255]. `labels`: int64 `[N]`, indices of classes; multi-label:
     uint8 `[N, K]` of 0 absent, 1 present and 255 only difficult instances; None for unlabelled images. `factors`: one
-    array `[N]` for each factor column. `masks`: uint8 `[N, H, W]`, or None if there are none or they were not asked
-    for.
+    array `[N]` for each factor column. `masks`: uint8 `[N, H, W]`, uint32 where there are more than 8, or None if there
+    are none or they were not asked for. `objects`: those of each image, or None likewise.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[Any] | None
     factors: dict[str, NDArray[Any]]
-    masks: NDArray[np.uint8] | None
+    masks: NDArray[Any] | None
+    objects: ObjectRows | None = None
 
     @property
     def class_labels(self) -> NDArray[np.int64] | None:
@@ -75,6 +77,7 @@ def file_rows(
     masks: bool = False,
     columns: bool = True,
     crop: CentreCrop | None = None,
+    objects: bool = False,
 ) -> Split:
     """Rows of a split of a file that has them; what is not asked for is empty. A ValueError if it is malformed.
 
@@ -91,7 +94,8 @@ def file_rows(
         mask = read_rows(group, "masks", rows, sums) if masks and found.masked else None
         if mask is not None and (mask >> len(info.mask_names)).any():
             raise ValueError(f"expected masks of {len(info.mask_names)} bits, found higher bits in {split}/masks")
-        return Split(pixels, labels, factors, mask)
+        listed = _objects(info, found, group, rows, sums) if objects and found.boxed else None
+        return Split(pixels, labels, factors, mask, listed)
 
 
 def file_images(path: Path, split: str, indices: Sequence[int], *, images: bool = True) -> Split:
@@ -126,7 +130,7 @@ def file_verify(path: Path) -> None:
     with _opened(path) as file:
         info, all_sums = _checked(path, file)
         for name, split in info.splits.items():
-            found = as_text(_digest(split, file[name], all_sums[name]))
+            found = as_text(_digest(info, split, file[name], all_sums[name]))
             expected = info.contents[name].rows
             if found != expected:
                 raise ValueError(
@@ -189,7 +193,7 @@ def _checked(path: Path, file: h5py.File) -> tuple[DatasetInfo, Mapping[str, Sum
     return info, sums
 
 
-def _digest(split: SplitInfo, group: h5py.Group, sums: Sums) -> int:
+def _digest(info: DatasetInfo, split: SplitInfo, group: h5py.Group, sums: Sums) -> int:
     """The digest of all rows of a split, as `probekit.h5.contents` defines it."""
     total = 0
     step = chunk_rows(split.height, split.width, split.channels)
@@ -197,11 +201,13 @@ def _digest(split: SplitInfo, group: h5py.Group, sums: Sums) -> int:
     for begin in range(0, split.n, COLUMN_ROWS):
         end = min(begin + COLUMN_ROWS, split.n)
         columns = {name: read_rows(group, name, slice(begin, end), sums) for name in names}
+        objects = _objects(info, split, group, slice(begin, end), sums) if split.boxed else None
         for start in range(begin, end, step):
             rows = slice(start, min(start + step, end))
             masks = read_rows(group, "masks", rows, sums) if split.masked else None
             own = {name: values[start - begin : rows.stop - begin] for name, values in columns.items()}
-            part = digest_of(_image_sums(split, group, rows, sums), masks, own)
+            listed = None if objects is None else objects.rows[start - begin : rows.stop - begin]
+            part = digest_of(_image_sums(split, group, rows, sums), masks, own, listed)
             total = shifted(total, rows.stop - start, part)
     return total
 
@@ -222,6 +228,14 @@ def _images(split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) -> NDA
         return decode_rows(group["encoded"], rows, split.shape, sums["encoded/bytes"], split.crop)
     images: NDArray[np.uint8] = read_rows(group, "images", rows, sums)
     return images
+
+
+def _objects(info: DatasetInfo, split: SplitInfo, group: h5py.Group, rows: slice, sums: Sums) -> ObjectRows:
+    """Their boxes are in pixels of the stored images, of photographs before any crop."""
+    shapes = np.full((rows.stop - rows.start, 2), (split.height, split.width))
+    if split.crop is not None:
+        shapes = group["encoded/sizes"][rows]
+    return read_objects(group, rows, sums, len(info.classes), shapes)
 
 
 def _labels(info: DatasetInfo, group: h5py.Group, rows: slice, sums: Sums) -> NDArray[Any] | None:

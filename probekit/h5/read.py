@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probekit.h5.contents import content_hash
 from probekit.h5.encoded import EncodedImages, Handles, decode
 from probekit.h5.file import Split, file_compression, file_encoded, file_images, file_rows, file_verify
+from probekit.h5.objects import join_objects
 from probekit.h5.photographs import CentreCrop, decode_photograph
 from probekit.h5.schema import DatasetInfo
 from probekit.h5.shards import Held, find
@@ -58,17 +59,18 @@ def read_split(
     masks: bool = False,
     columns: bool = True,
     crop: CentreCrop | None = None,
+    objects: bool = False,
 ) -> Split:
     """Reads rows [start, stop) of a split, checked.
 
     A ValueError if a file is malformed, there is no such split, or the rows lie outside it. `split`: "train", "val" or
     "test". `stop`: one past the last row; None is the end. `images`: read the images; without, there are none of them
     in the result. `columns`: read labels and factors; without, there are none of them in the result. `crop`: the test
-    transform of photographs, in place of the file's own.
+    transform of photographs, in place of the file's own. `objects`: read those of each image, if there are any.
     """
     held = find(path)
     rows = _rows(held.info, split, start, stop)
-    asked: dict[str, Any] = {"images": images, "masks": masks, "columns": columns, "crop": crop}
+    asked: dict[str, Any] = {"images": images, "masks": masks, "columns": columns, "crop": crop, "objects": objects}
     return join_rows([file_rows(file, split, own, **asked) for file, own in held.of(split, rows)])
 
 
@@ -201,11 +203,13 @@ def join_rows(parts: Sequence[Split]) -> Split:
     first = parts[0]
     labels = [part.labels for part in parts if part.labels is not None]
     masks = [part.masks for part in parts if part.masks is not None]
+    objects = [part.objects for part in parts if part.objects is not None]
     return Split(
         np.concatenate([part.images for part in parts]),
         np.concatenate(labels) if labels else None,
         {name: np.concatenate([part.factors[name] for part in parts]) for name in first.factors},
         np.concatenate(masks) if masks else None,
+        join_objects(objects) if objects else None,
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+
 from generators.certificates import Certificate
 from probekit.checked import Meta
 from probekit.files import name_of
@@ -21,7 +23,7 @@ COMPRESSIONS = ("gzip", "lzf", "none")
 CHUNK_IMAGES = 64  # measured: larger chunks write no faster, smaller ones compress and read slower
 CHUNK_BYTES = 4 << 20  # bounds memory for large images: 4 MiB is 64 images of 256 x 256
 COLUMN_ROWS = 4096  # rows in a chunk of labels and factors: 32 KiB of 8-byte values
-MASK_BITS = 8  # masks are uint8
+MASK_BITS = 32  # masks are uint8, or uint32 where 8 bits are too few
 ABSENT, PRESENT, DIFFICULT = 0, 1, 255  # values of multi-label labels; difficult: masked in losses and scores
 EVIDENCE = "evidence:"  # begins the name of the mask of what a class factor changes
 
@@ -32,7 +34,8 @@ class SplitInfo:
 
     `multilabel`: whether an image may have several classes: labels are then uint8 `[N, K]`; `encoded`: whether the
     images are kept as files, not as pixels; `crop`: of photographs of differing sizes, the test transform that makes
-    them images of `height` and `width`.
+    them images of `height` and `width`; `boxed`: whether images have objects, with boxes and classes; `instances`:
+    whether these have masks.
     """
 
     name: str
@@ -46,6 +49,8 @@ class SplitInfo:
     multilabel: bool = False
     encoded: bool = False
     crop: CentreCrop | None = None
+    boxed: bool = False
+    instances: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -160,6 +165,11 @@ class Header:
     factors: Sequence[Mapping[str, Any]]
     mask_names: Sequence[str]
     certificate: Mapping[str, Any] | None = None
+
+
+def mask_type(names: int) -> np.dtype[Any]:
+    """NumPy's type of masks of so many names."""
+    return np.dtype("u1" if names <= 8 else "<u4")
 
 
 def chunk_rows(height: int, width: int, channels: int) -> int:

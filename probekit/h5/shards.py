@@ -16,7 +16,7 @@ from shlex import join, quote
 from sys import intern
 from typing import Any
 
-from generators import GENERATORS
+from generators import drawn_by
 from probekit.h5.check import HOW
 from probekit.h5.contents import Contents, content_hash
 from probekit.h5.file import State, file_info, state_of
@@ -200,7 +200,7 @@ def _missing(path: Path, info: DatasetInfo, missing: Sequence[int]) -> str:
     how = f"import {info.parameters.get('source', 'them')} again with --shard {missing[0]}/{count}"
     if not path.is_dir() and (folder / replace(info.shard, index=missing[0]).file).exists():
         how = f"type --data {quote(str(folder))}, which has them"
-    elif info.generator in GENERATORS and info.path.name == info.shard.file:
+    elif drawn_by(info.generator) and info.path.name == info.shard.file:
         how = f"type: {remake(info, missing[0])}"
     verb = "is" if len(missing) == 1 else f"are {len(missing):,}:"
     return f"expected all {count} shards at {path}, missing {verb} {names}; {how}"
@@ -215,7 +215,9 @@ def remake(info: DatasetInfo, index: int) -> str:
     arrays = next(iter(info.contents.values())).arrays
     size = int(arrays["images"].rpartition(",")[2])
     words += ["--size", str(size)]
-    usual = GENERATORS[info.generator](size=size).values
+    kind = drawn_by(info.generator)
+    assert kind is not None
+    usual = kind(size=size).values
     for name, value in info.parameters.items():
         words += ["--set", f"{name}={json.dumps(value)}"] if usual.get(name) != value else []
     words += ["--pairs"] if any(factor["name"] == "pair_id" for factor in info.factors) else []

@@ -21,17 +21,20 @@ from numpy.typing import NDArray
 from probekit import __version__
 from probekit.files import sync_folder, told_if_full
 from probekit.h5.blocks import GZIP_LEVEL, Block, EncodedBlock, stored
-from probekit.h5.checksums import CERTIFICATE, SHARD, open_array, write_seal
+from probekit.h5.checksums import CERTIFICATE, FILES, SHARD, open_array, write_seal
 from probekit.h5.contents import Contents, arrays_of, as_text, content_hash, digest_of, shifted
 from probekit.h5.encoded import EncodedSink
+from probekit.h5.objects import ObjectRows, ObjectsSink
 from probekit.h5.schema import (
     CHUNK_BYTES,
+    CHUNK_IMAGES,
     COLUMN_ROWS,
     SCHEMA,
     SPLITS,
     Header,
     Shard,
     chunk_rows,
+    mask_type,
 )
 from probekit.h5.target import Target, check_target
 
@@ -42,7 +45,8 @@ class _Open:
     n: int  # announced
     done: int = 0
     encoded: EncodedSink | None = None
-    masks: NDArray[np.uint8] | None = None  # those beside files that do not fill a chunk yet
+    objects: ObjectsSink | None = None
+    masks: NDArray[Any] | None = None  # those beside files that do not fill a chunk yet
     digest: int = 0  # of the rows so far
     waiting: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # columns not yet in the file
     rows_waiting: int = 0
@@ -131,22 +135,32 @@ class DatasetWriter:
         for begin in range(0, block.shape[0], step):
             for name, chunks in block.chunks.items():
                 self._write_chunk(arrays[name], split.done, chunks[begin // step])
-            self._note(
-                split,
-                {name: values[begin : begin + step] for name, values in block.columns.items()},
-                min(step, block.shape[0] - begin),
-            )
+            rows = slice(begin, min(begin + step, block.shape[0]))
+            self._note(split, {name: values[rows] for name, values in block.columns.items()}, rows)
+            self._append_objects(split, block.objects, rows)
 
     def _append_files(self, split: _Open, block: EncodedBlock) -> None:
         if split.encoded is None:
             split.encoded = EncodedSink(split.group, block.image_shape, block.crop)
         assert (split.encoded.shape, split.encoded.crop) == (block.image_shape, block.crop)
-        split.encoded.append(block.files, block.sizes)
+        for begin in range(0, len(block.files), CHUNK_IMAGES):  # in turn, whatever the blocks: equal bytes
+            rows = slice(begin, begin + CHUNK_IMAGES)
+            split.encoded.append_images(block.files[rows], None if block.sizes is None else block.sizes[rows])
+            self._append_objects(split, block.objects, rows)
         sums = split.encoded.sums[split.done :]
-        split.digest = shifted(split.digest, len(sums), digest_of(sums, block.masks, block.columns))
+        objects = None if block.objects is None else block.objects.rows
+        split.digest = shifted(split.digest, len(sums), digest_of(sums, block.masks, block.columns, objects))
         if block.masks is not None:
             self._append_masks(split, block)
-        self._note(split, block.columns, len(sums))
+        self._note(split, block.columns, slice(0, len(sums)))
+
+    def _append_objects(self, split: _Open, objects: ObjectRows | None, rows: slice) -> None:
+        if objects is None:
+            return
+        if split.objects is None:
+            split.objects = ObjectsSink(split.group, masked=objects.masked)
+        assert split.objects.masked == objects.masked
+        split.objects.append(objects.rows[rows])
 
     def _append_masks(self, split: _Open, block: EncodedBlock) -> None:
         """Writes whole chunks of the masks beside files, and keeps the rest."""
@@ -161,10 +175,10 @@ class DatasetWriter:
             self._write_chunk(data, begin + start, stored(waiting[start : start + step], step, self.compression))
         split.masks = waiting[whole:]
 
-    def _note(self, split: _Open, columns: dict[str, NDArray[Any]], rows: int) -> None:
-        """Counts rows, whose columns are written when they fill a chunk."""
-        split.done += rows
-        split.rows_waiting += rows
+    def _note(self, split: _Open, columns: dict[str, NDArray[Any]], rows: slice) -> None:
+        """Counts rows of a block, whose columns are written when they fill a chunk."""
+        split.done += rows.stop - rows.start
+        split.rows_waiting += rows.stop - rows.start
         split.waiting.append(columns)
         if split.rows_waiting >= COLUMN_ROWS:
             self._write_columns(split, split.rows_waiting // COLUMN_ROWS * COLUMN_ROWS)
@@ -185,7 +199,7 @@ class DatasetWriter:
             name,
             shape=(max(split.n, step), *shape),  # cut at the end; h5py wants no chunk larger than the data
             maxshape=(None, *shape),
-            dtype="u1",
+            dtype=mask_type(len(self.header.mask_names)) if name == "masks" else "u1",
             chunks=(step, *shape),
             track_times=False,
             **filters.get(self.compression, {}),
@@ -193,7 +207,7 @@ class DatasetWriter:
 
     def _write_chunk(self, data: h5py.Dataset, begin: int, chunk: bytes | memoryview) -> None:
         if self.compression == "lzf":  # only HDF5 itself has this filter
-            values = np.frombuffer(chunk, np.uint8).reshape(data.chunks)
+            values = np.frombuffer(chunk, data.dtype).reshape(data.chunks)
             data[begin : begin + len(values)] = values[: data.shape[0] - begin]
         else:
             data.id.write_direct_chunk((begin,) + (0,) * (data.ndim - 1), chunk)
@@ -226,14 +240,14 @@ class DatasetWriter:
                 raise ValueError(f"expected at least one image in split {split}, found none")
             if written.rows_waiting:
                 self._write_columns(written, written.rows_waiting)
-            if written.encoded is not None:
-                written.encoded.finish()
+            for sink in filter(None, (written.encoded, written.objects)):
+                sink.finish()
             if written.masks is not None and len(written.masks):
                 data = open_array(written.group, "masks")
                 rest = stored(written.masks, data.chunks[0], self.compression)
                 self._write_chunk(data, written.done - len(written.masks), rest)
             arrays = arrays_of(written.group)
-            for data in (open_array(written.group, name) for name in arrays if name != "encoded"):
+            for data in (open_array(written.group, name) for name in arrays if name not in FILES):
                 if data.shape[0] != written.done:
                     data.resize(written.done, axis=0)
             contents[split] = Contents(written.done, arrays, as_text(written.digest))
@@ -252,7 +266,8 @@ class DatasetWriter:
         }
         attributes |= {name: json.dumps(value, ensure_ascii=False, allow_nan=False) for name, value in texts.items()}
         self._file.attrs.update(attributes)
-        write_seal(self._file, {split: held.encoded.sums for split, held in self._splits.items() if held.encoded})
+        sinks = (sink for held in self._splits.values() for sink in (held.encoded, held.objects) if sink is not None)
+        write_seal(self._file, {sink.group.name.strip("/"): sink.sums for sink in sinks})
 
     def _abandon(self) -> None:
         """Closes the temporary, and removes it."""

@@ -194,16 +194,9 @@ def prepare(
         raise ValueError(f"expected a train split in {info.path}, which the probe is fitted on; choose another --data")
     split = "test" if "test" in info.splits else "train"
     check_channels(info, opened.encoder.spec["channels"])
-    truth = read_truth(info, split, asked.n)
-    n = len(truth.index)
+    truth = _by_label(read_truth(info, split, asked.n), asked)
+    several, n = isinstance(truth, LabelTruth), len(np.unique(truth.index))
     console.print(f"looking into {opened.run.name}, {opened.after}, at {n} {split} images ...")
-    several = truth.split.labels is not None and truth.split.labels.ndim == 2
-    if several:
-        if asked.target not in (None, "logit"):
-            raise ValueError(
-                f"expected --target logit where images have several labels, found {asked.target}; type: --target logit"
-            )
-        truth = of_labels(truth)
     images = placed(truth.split.images)
     if opened.encoder.input is None:
         check_divisible((images.shape[2], images.shape[3]), opened.encoder.stride)
@@ -222,11 +215,7 @@ def prepare(
     trained = subjects.of(opened)
     untrained = opened.beside(seed, (images.shape[2], images.shape[3]))
     random = None if untrained is None else subjects.of(untrained)
-    headless = opened.method is None or opened.method.projection is None
-    contrasts = asked.maps is None or "gradcam-ssl" in asked.maps
-    of_loss = asked.maps is not None and "gradcam-loss" in asked.maps
-    notes = [*([NO_HEAD] if headless and contrasts else []), *(loss_notes(opened.method) if of_loss else [])]
-    notes += said_of_random(untrained, seed)
+    notes = [*_notes(opened, asked), *said_of_random(untrained, seed)]
     for note in notes:
         console.print(f"note: {note}")
     labels = _labels(truth, trained, subjects, device)
@@ -253,6 +242,25 @@ def prepare(
     settings |= {"labels": len(truth.index)} if several else {}
     settings |= {"size": list(truth.split.images.shape[1:3]), "protocol": PROTOCOL}
     return work, settings | {"target": target if labels is not None else None, "notes": notes}
+
+
+def _notes(opened: OpenedRun, asked: Heatmap) -> list[str]:
+    """What to know of losses that maps are of."""
+    headless = opened.method is None or opened.method.projection is None
+    contrasts = asked.maps is None or "gradcam-ssl" in asked.maps
+    of_loss = asked.maps is not None and "gradcam-loss" in asked.maps
+    return [*([NO_HEAD] if headless and contrasts else []), *(loss_notes(opened.method) if of_loss else [])]
+
+
+def _by_label(truth: Truth, asked: Heatmap) -> Truth:
+    """A row for each label where images have several; a ValueError for a target that they do not allow."""
+    if truth.split.labels is None or truth.split.labels.ndim == 1:
+        return truth
+    if asked.target not in (None, "logit"):
+        raise ValueError(
+            f"expected --target logit where images have several labels, found {asked.target}; type: --target logit"
+        )
+    return of_labels(truth)
 
 
 def means_of(truth: Truth, seed: int) -> OverImages:

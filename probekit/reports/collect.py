@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 from probekit.checked import checked
 from probekit.files import read_json, sha256
 from probekit.h5 import DatasetInfo, read_info
-from probekit.measurement import MOST, read_result
+from probekit.measurement import read_result
 from probekit.output.formats import is_dark
 from probekit.probes import PROTOCOLS
 from probekit.registry import MEASUREMENTS
@@ -144,17 +144,12 @@ def _order(result: Mapping[str, Any], data_hash: str) -> tuple[bool, bool, bool,
 
 
 def _metrics(run: Run, left_out: list[str]) -> list[dict[str, float]]:
-    """The numbers of each line of metrics.jsonl that has an epoch."""
-
-    def is_number(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
-
+    """What stands in metrics.jsonl."""
     try:
-        plain = [{key: value for key, value in line.items() if is_number(value)} for line in run.read_metrics()]
+        return run.read_metrics()
     except (ValueError, OSError) as error:
         left_out.append(f"{run.metrics} was not used: {error}")
         return []
-    return [line for line in plain if "epoch" in line]
 
 
 def _data(dataset: Mapping[str, Any], left_out: list[str]) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, s
     split = _split(path, split)
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
     picture = out or path.with_name(f"{read_info(path).name}-views-{name}.png")
-    title = f"{read_info(path).name}, {split}: what {name} is given"
+    title = f"{read_info(path).name}, {split}: what {name} is given{_cut_from(path, split)}"
     return save(views_figure(images, recipe=recipe, seed=seed, title=title, predict=None), picture)
 
 
@@ -82,6 +82,7 @@ def draw_run(
     stem = f"views-{read_info(path).name}{'' if opened.weights == LAST else f'-{opened.weights}'}"
     stem += "" if views is None else f"-{views}"
     given = f"what {views or config.method} is given{' and predicts' * decodes}"
+    given += _cut_from(path, split)
 
     def predicted(inputs: Tensor) -> Tensor:
         found = opened.reconstruct(inputs.to(opened.device))
@@ -109,6 +110,12 @@ def _split(path: Path, asked: str | None) -> str:
     if asked is not None and asked not in info.splits:
         raise ValueError(nearest("split", asked, info.splits))
     return asked or info.first.name
+
+
+def _cut_from(path: Path, split: str) -> str:
+    """A line for a title on views of photographs that keep their sizes; nothing of other images."""
+    crop = read_info(path).splits[split].crop
+    return "" if crop is None else "\nhere cut out of the test crop, in training out of the whole photograph"
 
 
 def _recipe(method: str) -> Recipe:

@@ -10,6 +10,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from probekit.checked import checked
+from probekit.config import Count
 from probekit.data.gen import dataset_or_default
 from probekit.data.split import CPU, to_device
 from probekit.device import choose_device, find_device
@@ -215,6 +217,9 @@ def load(
         size: Pixels a side of the images that it is tried with, likewise.
         seed: Seed of random weights, likewise.
     """
+    if not isinstance(source, str | Path | nn.Module):
+        raise ValueError(f"expected a run, a name or a torch.nn.Module, found {type(source).__name__}")
+    channels, size = checked(channels, Count, "", "channels"), checked(size, Count, "", "size")
     place, which = choose_device(device), Weights.parse(checkpoint, pool, None if layer is None else str(layer))
     named = "a module" if isinstance(source, nn.Module) else str(source)
     is_run = not isinstance(source, nn.Module) and not is_outside(named)
@@ -234,8 +239,7 @@ def load(
         name = type(source).__name__
         encoder = around(deepcopy(source).cpu(), name, images, normalisation(normalise, name, channels))
         return OpenedModule(name, encoder, header | {"spec": encoder.spec, "method": name}, place, weights=which)
-    file = Path(weights) if weights else None
-    asked = Outside(named, file, normalise, seed, allow_missing, settings, allow_download)
+    asked = Outside(named, Path(weights) if weights else None, normalise, seed, allow_missing, settings, allow_download)
     made = make_encoder(asked, images)
     header |= {"spec": made.encoder.spec, "method": made.method}
     return Opened(named, made.encoder, header, place, weights=which, sha256=made.match.sha256 if made.match else "")

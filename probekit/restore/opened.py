@@ -15,16 +15,17 @@ from torch import Tensor
 
 from probekit.branches.base import Branch
 from probekit.config import Config
-from probekit.data.split import CPU, check_divisible, read_chunks, refuse_changed, shrunk_size, to_device
+from probekit.data.split import CPU, read_chunks, refuse_changed, shrunk_size
 from probekit.files import sha256
 from probekit.h5 import CentreCrop, DatasetInfo, seen_by, verify
 from probekit.methods.base import Method
-from probekit.models.encoder import Encoder, check_takes, encoder_of, load_encoder
+from probekit.models.encoder import Encoder, encoder_of, load_encoder
 from probekit.models.extract import extract, read_all
 from probekit.models.layers.read import Layers, Together, layers_of
 from probekit.registry import POOLS
 from probekit.restore.build import alike, build_method, load_checkpoint, untrained_encoder
 from probekit.restore.embeddings import kept
+from probekit.restore.images import check_size, taken
 from probekit.restore.pooled import NO_PARTS, Parts, layered, pool_warnings, pooled
 from probekit.run import IMPORTED, Run, how_far
 from probekit.weights import LAST, RANDOM, Weights
@@ -122,14 +123,9 @@ class Opened:
         """Images as `[N, C, H, W]` from 0 to 255 on the device at the size that it takes.
 
         `images`: as a file holds them, uint8 `[N, H, W]` or `[N, H, W, 3]`; or a tensor `[N, C, H, W]` in [0, 1]. A
-        ValueError for others.
+        ValueError for others, and for channels that it does not take.
         """
-        if not isinstance(images, Tensor):
-            return to_device(np.ascontiguousarray(images), self.device, max_size=self.header["max_size"])
-        if images.ndim != 4 or not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
-            found = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
-            raise ValueError(f"expected a tensor of floats [N, C, H, W] in [0, 1], found {found}; divide by 255")
-        return 255 * images.to(self.device)
+        return taken(images, self.encoder, self.device, max_size=self.header["max_size"])
 
     def embed(
         self, data: DatasetInfo | str | Path | NDArray[np.uint8] | Tensor, split: str = "test"
@@ -137,11 +133,17 @@ class Opened:
         """The embeddings `[N, D]` of a split of a dataset file, or of images as `take` has them."""
         if isinstance(data, str | Path):
             data = verify(Path(data))
-        return self._split(data, split) if isinstance(data, DatasetInfo) else extract(self.encoder, self.take(data))
+        return self._split(data, split) if isinstance(data, DatasetInfo) else extract(self.encoder, self._fit(data))
 
     def map(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
         """The feature maps `[N, D, h, w]` of images as `take` has them, on the CPU."""
-        return read_all(self.encoder, self.take(images), lambda found: found.map.float())
+        return read_all(self.encoder, self._fit(images), lambda found: found.map.float())
+
+    def _fit(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
+        """As `take`; a ValueError if the encoder fails on images of this size, too."""
+        found = self.take(images)
+        check_size(self.encoder, (found.shape[2], found.shape[3]))
+        return found
 
     def reconstruct(self, images: Tensor) -> Tensor | None:
         """What the method's decoder makes of `[B, C, H, W]` in [0, 1]; None without one."""
@@ -163,11 +165,7 @@ class Opened:
         return np.concatenate(list(self._embed(info, split)))
 
     def _embed(self, info: DatasetInfo, split: str) -> Iterator[NDArray[np.float32]]:
-        size = self.size(info)
-        if "depth" not in self.encoder.spec:
-            check_takes(self.encoder, size)
-        elif min(size) < self.encoder.stride:
-            check_divisible(size, self.encoder.stride)
+        check_size(self.encoder, self.size(info))
         for images in read_chunks(info, split):
             yield extract(self.encoder, self.take(images))
 

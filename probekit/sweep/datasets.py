@@ -10,9 +10,8 @@ from generators import GENERATORS
 from probekit.checked import Meta, checked, key_of
 from probekit.config import Count
 from probekit.data.generate import generate
-from probekit.data.importers import OFFICIAL, Choices, Import, Options, Told
+from probekit.data.importers import OFFICIAL, Choices, Import, Options, Told, compression_for, for_official
 from probekit.data.importers.base import MAX_SIZE
-from probekit.data.importers.official import MAX_GB
 from probekit.h5 import DatasetInfo, is_dataset, read_info
 from probekit.h5.schema import EVIDENCE
 from probekit.registry import nearest
@@ -102,13 +101,10 @@ class Dataset:
                 raise ValueError(nearest("option", key, IMPORTED))
             typed[key] = checked(value, IMPORTED[key], "", f"options.{key}")
             typed[key] = Path(value) if IMPORTED[key] is str else typed[key]
-        official = OFFICIAL.get(self.official or "")
-        own: dict[str, Any] = {}
-        if official is not None:
-            own = {"resize": official.resize, "test_fraction": official.test_fraction, "max_gb": MAX_GB}
-        parts = own | typed | {"seed": self.seed, "size": self.size or None}
-        options, choices = ({f.name: parts[f.name] for f in fields(k) if f.name in parts} for k in (Options, Choices))
-        return Options(**options), Choices(**choices)
+        parts: dict[str, Any] = typed | {"seed": self.seed, "size": self.size or None}
+        given, chosen = ({f.name: parts[f.name] for f in fields(k) if f.name in parts} for k in (Options, Choices))
+        options, official = Options(**given), OFFICIAL.get(self.official or "")
+        return options if official is None else for_official(official, options), Choices(**chosen)
 
     @property
     def typed(self) -> str:
@@ -182,8 +178,8 @@ def build(dataset: Dataset, found: Path | None, out: Path) -> DatasetInfo:
     more["skip_broken"] = bool(dataset.options.get("skip_broken"))
     if dataset.official is not None:
         root = None if dataset.root is None else Path(dataset.root).expanduser()
-        # as `probekit import` compresses them
-        return Import(options, compression="none", **more).of_official(dataset.official, root, choices)[0]
+        how = compression_for(options)
+        return Import(options, compression=how, **more).of_official(dataset.official, root, choices)[0]
     if found is not None or dataset.folder is not None:
         source = found or Path(dataset.folder or "").expanduser()
         return Import(Options() if found else options, compression="gzip", **more).of(source)[0]

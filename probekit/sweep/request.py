@@ -111,6 +111,8 @@ def _check_together(sweep: Sweep, options: Options) -> Resources | None:
     for first, second in (("--resume", "--overwrite"), ("--dry-run", "--overwrite")):
         if ways[first] and ways[second]:
             raise ValueError(f"expected {first} or {second}, found both")
+    if options.status and not options.slurm:
+        return None
     if options.engine == "slurm":
         if options.limit_minutes is not None:
             raise ValueError("expected --limit-minutes with --engine local, found slurm; type: --slurm time=4:00:00")

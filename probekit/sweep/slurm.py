@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
+from probekit.checked import checked, shorten
 from probekit.files import read_json
 from probekit.registry import nearest
 from probekit.run import Run, numbered, write_json
@@ -79,6 +80,12 @@ class Resources:
     def has_gpus(self) -> bool:
         """Whether it asks for any."""
         return self.gpus is not None or "gpu" in self.options.get("gres", "")
+
+
+class Submission(TypedDict):
+    """What `RUNS` holds."""
+
+    runs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -162,13 +169,25 @@ def queued(folder: Path) -> dict[str, Queued]:
     lines = _ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", f"--format={form}").splitlines()
     found = {}
     for line in lines:
+        if line.count("|") < form.count("|"):
+            raise ValueError(f"expected jobs as {form} of squeue, found: {shorten(line)}")
         array, index, state, name, node, reason = line.split("|", 5)
         place = int(index) if index.isdecimal() else 0  # a single run is no array
-        runs = read_json(names[name])["runs"] if name in names else []
+        runs = _submitted(names[name]) if name in names else ()
         if place < len(runs):
             job = f"{array}_{index}" if index.isdecimal() else array
             found[runs[place]] = Queued(job, state, node or reason)
     return found
+
+
+def _submitted(path: Path) -> tuple[str, ...]:
+    """The runs of an array's jobs, by their index; a ValueError if the file that says so is damaged."""
+    try:
+        return cast(Submission, checked(read_json(path), Submission, str(path)))["runs"]
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{error}; wait until its jobs are over, or end them: scancel --name {path.parent.name}"
+        ) from error
 
 
 def _ask(*command: str) -> str:

@@ -49,7 +49,7 @@ def run_sweep(
     """
     started = time.monotonic()
     sweep = load(source)
-    folder = SweepFolder(sweeps / checked(options.name or sweep.name, Name, "", "--name"))
+    folder = SweepFolder(sweeps / checked(sweep.name if options.name is None else options.name, Name, "", "--name"))
     options = replace(options, resume=options.resume or options.status)
     request = check(sweep, options, folder, runs=runs, data=data)
     named = f"probekit sweep {quote(source)}" + (f" --name {quote(options.name)}" if options.name else "")

@@ -49,6 +49,7 @@ STEMS = {  # of results files, by measurement
     "all-checkpoints": "all-checkpoints-fixed-last",
     "exam": "exam-last",
     "reconstruction": "reconstruction-last",
+    "detect": "detect-quick-last",
 }
 
 
@@ -98,6 +99,7 @@ def _results(classes: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
     exam = Exam()
     found["exam"] = result_of("exam", answers.rows(), **answers.about(exam), command="probekit exam a")
     found["reconstruction"] = _rebuilt(seed)
+    found["detect"] = _detected(classes)
     found["dense"] = _placed(seed)
     return found
 
@@ -162,6 +164,22 @@ def _followed() -> dict[str, Any]:
     ]
     rows.append({"name": "random weights", "kind": "baseline", "scores": baseline})
     return result_of("all-checkpoints", rows, protocol="fixed")
+
+
+def _detected(classes: tuple[str, ...]) -> dict[str, Any]:
+    """A detector of three trainings on an encoder and on random weights; objects have no masks."""
+    rows: list[dict[str, Any]] = []
+    for name, kind, least in (("conrec last", "encoder", 0.5), ("random weights", "baseline", 0.25)):
+        trials = [
+            {"seed": k, "loss": 1.5, "boxes": dict.fromkeys(("AP50", "AP", "AP75"), least + k / 16), "masks": {}}
+            for k in range(3)
+        ]
+        mean = {"value": least + 1 / 16, "ci": [least, least + 0.125]}
+        per_class = [{"name": each, "objects": 9, "boxes": least, "masks": None} for each in classes]
+        boxes = dict.fromkeys(("AP50", "AP", "AP75"), mean)
+        rows.append({"name": name, "kind": kind, "boxes": boxes, "masks": {}, "trials": trials, "per_class": per_class})
+    about = {"preset": "quick", "split": "test", "n": 9, "recipe": {}, "command": "probekit detect a --preset quick"}
+    return result_of("detect", rows, protocol="xcorr", **about)
 
 
 def _rebuilt(seed: int) -> dict[str, Any]:

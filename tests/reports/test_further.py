@@ -69,7 +69,7 @@ def test_every_measurement_has_a_section_that_says_how(tmp_path: Path) -> None:
         told = f"{options.get(each.name, '')}checkpoint last, on data/rect-tri.h5"
         assert re.search(rf"Protocol [^ ]*, {told}", section), "what it asked, but for the usual"
         assert f'<p class="again"><code>probekit {each.command} a' in section
-        assert section.count("<table>") - section.count("<details><summary><h4>") <= 1, (
+        assert section.count("<table>") - section.count('<details class="folded">') <= 1, (
             "after the first they are folded"
         )
         found = kept_result(run, each.name)
@@ -169,7 +169,19 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
     content = collect(runs)
     groups = {group["measurement"]: group for group in content["comparison"]["scores"]}
     assert groups.keys() == {
-        *("exam", "linear", "sgd", "fractions", "knn", "cv", "multilabel", "dense", "retrieval", "reconstruction")
+        *(
+            "exam",
+            "linear",
+            "sgd",
+            "fractions",
+            "knn",
+            "cv",
+            "multilabel",
+            "dense",
+            "retrieval",
+            "reconstruction",
+            "detect",
+        )
     }
     assert groups["cv"]["options"] == {"folds": 3, "metric": "kappa", "repeats": 1}
     kappa = groups["cv"]["scores"][0]

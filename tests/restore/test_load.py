@@ -54,6 +54,35 @@ def test_a_module_of_three_channels_is_given_the_one_of_grey_images_in_each(data
         probekit.load(nn.Conv2d(2, 6, 4, 4), channels=1, size=16, normalise="none", device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (np.full((2, 16, 16), 0.5), "ndarray of float64 [2, 16, 16]"),
+        (np.zeros((16, 16), np.uint8), "ndarray of uint8 [16, 16]"),
+        ([[0] * 16] * 16, "list"),
+        (torch.full((2, 1, 16, 16), torch.nan), "Tensor of float32 [2, 1, 16, 16]"),
+        (torch.zeros(2, 1, 16, 16, dtype=torch.uint8), "Tensor of uint8 [2, 1, 16, 16]"),
+        (np.zeros((2, 16, 16, 3), np.uint8), "ndarray of uint8 [2, 16, 16, 3]"),
+        (torch.zeros(2, 3, 16, 16), "Tensor of float32 [2, 3, 16, 16]"),
+    ],
+)
+def test_images_that_would_give_other_numbers_are_one_line(images: Any, found: str) -> None:
+    """Shares of 1 in an array would be taken for levels of 255, and all be black."""
+    opened = probekit.load(Tiny(), channels=1, size=16, device="cpu")
+    for read in (opened.embed, opened.map):
+        with pytest.raises(ValueError, match=r"expected images (as an array of uint8|of 1 channels)") as caught:
+            read(images)
+        assert str(caught.value).endswith(f", found {found}")
+    with pytest.raises(ValueError, match="fails on images of 0x16"):
+        opened.embed(np.zeros((2, 0, 16), np.uint8))
+
+
+@pytest.mark.parametrize("source", [3, None, [], Tiny, torch.zeros(3)])
+def test_what_is_no_encoder_is_one_line(source: Any) -> None:
+    with pytest.raises(ValueError, match=rf"a name or a torch.nn.Module, found {type(source).__name__}$"):
+        probekit.load(source)
+
+
 def test_a_module_is_embedded_as_it_is_and_random_ones_are_others(data: Path) -> None:
     module, info = Tiny(), read_info(data)
     opened = probekit.load(module, channels=1, size=16, normalise="none", device="cpu")

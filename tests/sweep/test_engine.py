@@ -198,7 +198,16 @@ def test_what_waits_or_runs_is_not_submitted_again(home: Path) -> None:
     assert "expected no jobs of sweeps/s in Slurm's queue, found 12; scancel them first" in err
     program(home, "squeue", "", code=1)
     assert sweep(NAME, *HOUR, "--resume", cwd=home)[2].startswith("error: expected an answer of squeue, found: ")
-    assert "warning: Slurm's queue is not known" in sweep(NAME, "--status", cwd=home)[1]
+    assert "warning: Slurm's queue is not known" in sweep(NAME, "--status", "--engine", "slurm", cwd=home)[1]
+    there = folder / "runs.json"
+    for answer, content in (("Welcome", None), (f"12|0|RUNNING|{folder.name}|n1|None", '{"runs": 3}')):
+        program(home, "squeue", answer)
+        there.write_text(content or there.read_text())
+        code, _, err = sweep(NAME, *HOUR, "--resume", cwd=home)
+        assert (code, len(err.splitlines())) == (1, 1)
+        assert (
+            "of squeue, found: 'Welcome'" if content is None else "; wait until its jobs are over, or end them: sca"
+        ) in err
 
 
 @pytest.fixture

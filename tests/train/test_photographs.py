@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from probekit.data import split as data_module
 from probekit.data.split import open_split
 from probekit.restore.build import build_method
 from probekit.run import Run
@@ -33,7 +33,7 @@ def test_a_run_is_the_same_for_any_number_of_threads(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train(data, tmp_path, name="first")[0]
-    monkeypatch.setattr(data_module.os, "cpu_count", lambda: 5)
+    monkeypatch.setattr("probekit.data.split.os.cpu_count", lambda: 5)
     assert_same(content(first)["method"], content(train(data, tmp_path, name="second")[0])["method"])
     other = train(data, tmp_path, name="other", options={"views.recipe": "moco-v2"})[0]
     assert any(not torch.equal(a, b) for a, b in zip(weights(first), weights(other), strict=True))
@@ -82,7 +82,7 @@ def step_of(data: Path, **options: Any) -> TrainingStep:
 
 
 def test_crops_are_addressed_by_seed_epoch_and_batch(data: Path) -> None:
-    step, order = step_of(data), list(torch.arange(24).split(8))
+    step, order = step_of(data), torch.split(torch.arange(24), 8)
     whole = [crops.clone() for _, crops in step.feed(order, epoch=1)]
     [(_, second)] = step.feed(order[1:2], epoch=1, first=1)
     assert torch.equal(second, whole[1])
@@ -114,3 +114,25 @@ def test_placements_that_hold_pixels_are_refused(data: Path, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"data\.placement auto or file for photographs.*found device"):
         train(data, tmp_path, options={"data.placement": "device"})
     assert train(data, tmp_path, options={"data.placement": "file"}, epochs=1)[1]
+
+
+def test_a_picture_of_its_views_says_what_they_are_cut_from(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probekit.restore import draw
+    from probekit.restore.opened import open_encoder
+    from probekit.weights import LAST
+
+    run = train(data, tmp_path, epochs=1)[0]
+    titles: list[str] = []
+    figure = draw.views_figure
+
+    def noted(images: Tensor, *, title: str, **how: Any) -> Figure:
+        titles.append(title)
+        return figure(images, title=title, **how)
+
+    monkeypatch.setattr(draw, "views_figure", noted)
+    draw.draw_run(open_encoder(run, LAST, CPU), None, seed=0)
+    draw.draw_method("simclr", data, out=None, split=None, seed=0)
+    assert len(titles) == 2
+    assert all("here cut out of the test crop" in title for title in titles)

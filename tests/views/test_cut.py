@@ -89,6 +89,12 @@ def boxes(cutter: Cutter, drawn: Tensor, index: list[int]) -> list[Boxes]:
     return found
 
 
+def piece(image: Image.Image, box: list[int], size: tuple[int, int], how: Image.Resampling) -> NDArray[np.int64]:
+    """By Pillow: the box cut out, then resized to (width, height)."""
+    x0, y0, x1, y1 = box
+    return np.asarray(image.crop((x0, y0, x1, y1)).resize(size, how)).astype(np.int64)
+
+
 @pytest.mark.parametrize("recipe", ["moco-v2", "conrec", "swav"])
 def test_crops_are_pillows(path: Path, recipe: str) -> None:
     """Crop, then Pillow's resize, antialiased: what torchvision does to images of Pillow's."""
@@ -101,7 +107,7 @@ def test_crops_are_pillows(path: Path, recipe: str) -> None:
     how = Image.Resampling.BICUBIC if recipe == "conrec" else Image.Resampling.BILINEAR
     for row, own in enumerate(boxes(cutter, drawn, index)):
         for box, (place, (height, width)) in zip(own, cutter.packing.places, strict=True):
-            expected = np.asarray(pillow[index[row]].crop(tuple(box)).resize((width, height), how), int)
+            expected = piece(pillow[index[row]], box, (width, height), how)
             differ = np.abs(crops[row, place].view(height, width, 3).numpy() - expected)
             assert differ.max() <= 2
             assert differ.mean() < 0.5
@@ -163,7 +169,7 @@ def test_reduced_decoding_shows_the_same(
         crops = cutter(torch.tensor([0]), drawn)
         [own] = boxes(cutter, drawn, [0])
         for box, (place, view) in zip(own, cutter.packing.places, strict=True):
-            expected = np.asarray(image.crop(tuple(box)).resize(view, Image.Resampling.BILINEAR), int)
+            expected = piece(image, box, view, Image.Resampling.BILINEAR)
             assert np.abs(crops[0, place].view(*view, 3).numpy() - expected).mean() < 4
     assert {2, 4, 8} & asked
 
@@ -243,3 +249,14 @@ def test_grey_photographs(tmp_path: Path) -> None:
     crops = cutter(torch.arange(6), cutter.maker.draw_boxes(6, seeded(0)))
     views = cutter.maker(crops, cutter.maker.draw(6, seeded(1)))
     assert views.inputs.shape == views.targets.shape == (2, 6, 1, 16, 16)
+
+
+@pytest.mark.parametrize("area", [None, (0.05, 0.14), (0.2, 1.0)])
+def test_boxes_of_images_of_a_few_pixels_hold_some(area: tuple[float, float] | None) -> None:
+    sizes = torch.tensor([(1, 1), (1, 3), (2, 1), (2, 2), (1, 50)]).repeat(100, 1)
+    drawn = numbers(len(sizes))
+    drawn = drawn if area is None else areas_(drawn, area)
+    found = boxes_of(drawn, limits_of(sizes, torchvision=area is not None))
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, :2] < found[:, 2:]).all()
+    assert (found[:, 2:] <= sizes.flip(1)).all()

@@ -51,10 +51,8 @@ def run_import(
         how["told"] = Told(advance, console.print)
         try:
             if source in OFFICIAL:
-                options = _for_official(OFFICIAL[source], options)
-                # Photographs shrink by 14 % (probekit.h5.blocks), which would take as long as decoding them; their
-                # masks nearly vanish.
-                how["compression"] = compression or ("none" if options.kept is None else "gzip")
+                options = for_official(OFFICIAL[source], options)
+                how["compression"] = compression or compression_for(options)
                 info, skipped = Import(options, **how).of_official(source, root, choices)
             else:
                 _check_plain(source, root, choices)
@@ -81,7 +79,15 @@ def default_name(source: str) -> str:
     return BRACES.sub("", Path(source).resolve().stem).strip("-_.") or "shards"
 
 
-def _for_official(official: Official, options: Options) -> Options:
+def compression_for(options: Options) -> str:
+    """How official datasets are compressed if nothing is typed."""
+    # Photographs shrink by 14 % (probekit.h5.blocks), which would take as long as decoding them. Of those that are kept
+    # whole only the masks are compressed, which nearly vanish.
+    return "none" if options.kept is None else "gzip"
+
+
+def for_official(official: Official, options: Options) -> Options:
+    """What was asked for, with the dataset's own defaults where nothing was."""
     fraction = official.test_fraction if options.test_fraction is None else options.test_fraction
     options = replace(options, store=options.store or official.store, test_fraction=fraction)
     if options.kept is not None:

@@ -162,7 +162,7 @@ class Filed(Protocol):
 class Masked(Item, Protocol):
     """One image of a source whose images have masks."""
 
-    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
         """Its masks `[H, W]`, of the image's `shape`, bit k for the source's `mask_names[k]`; raises `Broken`."""
 
 
@@ -183,10 +183,10 @@ class Columns:
 class Source:
     """Splits of items, in the order in which they are written; all have masks where there are `mask_names`.
 
-    `name`: the source's, without its folder: the same command must write the same bytes elsewhere; `classes`: class
-    names, empty for unlabelled images; `factors`: class factors, each with its value for each class; `others`: factors
-    of each image; `channels`: 1 or 3, where that is known before the images are seen; `parameters`: what else the file
-    says of itself.
+    All have objects where it is `boxed`. `name`: the source's, without its folder: the same command must write the same
+    bytes elsewhere; `classes`: class names, empty for unlabelled images; `factors`: class factors, each with its value
+    for each class; `others`: factors of each image; `channels`: 1 or 3, where that is known before the images are seen;
+    `parameters`: what else the file says of itself.
     """
 
     name: str
@@ -199,6 +199,7 @@ class Source:
     notes: Sequence[str] = ()
     others: Columns | None = None
     mask_names: tuple[str, ...] = ()
+    boxed: bool = False
 
     def divided(self, path: Path) -> list[str]:
         """A line for each two splits that have images of one group, and one that says how to have it on one side.

@@ -221,6 +221,7 @@ class Import:
             pixels=rule,
             signed=self.options.duplicates and len(source.splits) > 1 and self.shard is None,
             masks=len(source.mask_names),
+            boxed=source.boxed,
         )
 
     def _header(self, source: Source, form: Form) -> Header:

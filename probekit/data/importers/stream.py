@@ -58,7 +58,7 @@ class _Run:
     broken: list[Skipped] = field(default_factory=list)
     kept: list[Item] = field(default_factory=list)
     images: list[Pixels | bytes] = field(default_factory=list)
-    masks: list[Pixels] = field(default_factory=list)
+    masks: list[NDArray[Any]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     signs: list[Signs] = field(default_factory=list)
 
@@ -203,7 +203,7 @@ class _Blocks:
         if shape != wanted:
             raise ValueError(
                 f"expected images of one size, found {wanted[1]}x{wanted[0]} in {first!r} and {shape[1]}x{shape[0]} "
-                f"in {key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}"
+                f"in {key!r}; type --size {max(SIDE, min(wanted[:2]) // SIDE * SIDE)}, or --store short:512"
             )
 
     def _packed(self, run: _Run) -> tuple[Block | EncodedBlock | None, Signs | None]:

@@ -178,10 +178,10 @@ def imagenet(root: Path) -> Plan:
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>1</xmin></bndbox></object>"
 
 
-def voc(root: Path, year: str, sets: dict[str, tuple[str, int]]) -> Plan:
+def voc(root: Path, year: str, sets: dict[str, tuple[str, int]], camera: Camera | None = None) -> Plan:
     """`sets`: each split's official name and number of images."""
     top = root / "VOCdevkit" / year
-    camera, splits = Camera(), {split: [] for split in sets}  # type: ignore[var-annotated]
+    camera, splits = camera or Camera(), {split: [] for split in sets}  # type: ignore[var-annotated]
     (top / "ImageSets" / "Main").mkdir(parents=True)
     (top / "Annotations").mkdir()
     number = 0
@@ -214,6 +214,39 @@ def voc2012(root: Path) -> Plan:
     return voc(root, "VOC2012", {"train": ("train", 8), "test": ("val", 4)})
 
 
+def voc0712(root: Path) -> Plan:
+    """Its trainval sets have no others beside them here."""
+    camera = Camera()
+    first = voc(root, "VOC2007", {"train": ("trainval", 8), "test": ("test", 4)}, camera)
+    second = voc(root, "VOC2012", {"train": ("trainval", 6)}, camera)
+    splits = {"train": first.splits["train"] + second.splits["train"], "test": first.splits["test"]}
+    broken = f"VOC2007/JPEGImages/{camera.broken}"
+    return Plan(root / "VOCdevkit", (root,), splits, first.names, broken, 20)
+
+
+def coco2017(root: Path) -> Plan:
+    """Each image shows two of the 80 classes, whose numbers go up to 90; one has no object."""
+    camera, splits = Camera(), {"train": [], "test": []}  # type: ignore[var-annotated]
+    numbers = [number for number in range(1, 91) if number % 9]
+    categories = [{"id": number, "name": f"class {number}"} for number in numbers]
+    (root / "annotations").mkdir(parents=True)
+    for split, name, n in (("train", "train2017", 8), ("test", "val2017", 4)):
+        images, annotations = [], []
+        for number in range(n):
+            key, image = f"{number:012}.jpg", 10 * number + 3
+            shown = [] if number == n - 1 else [number, (number + 40) % 80]
+            label = [int(k in shown) for k in range(80)]
+            camera.shoot(root / name / key, label, splits[split])
+            images.append({"id": image, "file_name": key, "height": HEIGHT, "width": WIDTH})
+            for k in shown:
+                outline = [[4.0, 5.0, 20.0, 5.0, 20.0, 15.0, 4.0, 15.0]]
+                about = {"id": len(annotations), "image_id": image, "category_id": numbers[k], "iscrowd": 0}
+                annotations.append(about | {"bbox": [4.0, 5.0, 16.0, 10.0], "segmentation": outline})
+        content = {"info": {}, "images": images[::-1], "annotations": annotations, "categories": categories}
+        (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
+    return Plan(root, (), splits, {0: "class 1", 79: "class 89"}, f"train2017/{camera.broken}", 80)
+
+
 LAYOUTS: dict[str, tuple[str, Callable[[Path], Plan]]] = {
     "flowers102": ("flowers102", flowers102),
     "stanford-dogs": ("stanford-dogs", stanford_dogs),
@@ -226,6 +259,8 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Plan]]] = {
     "imagenet": ("imagenet", imagenet),
     "voc2007": ("voc2007", voc2007),
     "voc2012": ("voc2012", voc2012),
+    "voc2007,voc2012": ("voc2007,voc2012", voc0712),
+    "coco2017": ("coco2017", coco2017),
     **in_arrays.LAYOUTS,
     **in_folders.LAYOUTS,
 }

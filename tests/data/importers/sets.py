@@ -20,7 +20,8 @@ def _item(name: str, official: Official) -> list[str]:
     needs = official.needs.replace("<", "\\<") or "nothing"
     sizes = " / ".join(f"{official.sizes[split]:,}" if split in official.sizes else "\N{EN DASH}" for split in SPLITS)
     classes = ", ".join(f"{n:,} {kind}" for kind, n in official.labels.items()) or f"{official.classes:,}"
-    text = f"- **{name}**: {needs}; {sizes} images of {official.size} px; classes: {classes}; tried on: {_tried(name)}"
+    kind = "images of" if official.store == "pixels" else "photographs, read as"
+    text = f"- **{name}**: {needs}; {sizes} {kind} {official.size} px; classes: {classes}; tried on: {_tried(name)}"
     return textwrap.wrap(text, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 

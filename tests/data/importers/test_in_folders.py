@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from probekit.cli import app
@@ -248,3 +249,97 @@ def test_heatmaps_are_scored_against_them(tmp_path: Path, monkeypatch: pytest.Mo
         "normalised": None,
     }
     assert result["chance"] == {"pet": 0.5, "border": 1 / 16}
+
+
+# --- segmentations of CUB and VOC ---
+
+
+def saved_segments(path: Path, values: Any, mode: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.asarray(values, np.uint8))
+    if mode == "P":
+        image.putpalette([value for number in range(256) for value in (number * 37 % 256, number * 91 % 256, 7)])
+    image.convert(mode).save(path) if mode == "LA" else image.save(path)
+
+
+@pytest.mark.parametrize("above", [True, False])
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_segmentations_of_birds_become_masks(tmp_path: Path, above: bool, mode: str) -> None:
+    _, plan = build("cub200", tmp_path)
+    where = (plan.root.parent if above else plan.root) / "segmentations"
+    shares = np.zeros((HEIGHT, WIDTH), np.uint8)
+    shares[: HEIGHT // 2], shares[HEIGHT // 2 :] = 153, 102  # of five annotators three, and two
+    for path in (plan.root / "images").rglob("*.jpg"):
+        saved_segments((where / path.relative_to(plan.root / "images")).with_suffix(".png"), shares, mode)
+    info = imported("cub200", plan.root, "--store", "pixels")
+    assert info.mask_names == ("bird",)
+    for split, shots in plan.splits.items():
+        masks = read_split(info.path, split, masks=True).masks
+        np.testing.assert_array_equal(masks, planned_masks(len(shots)) & 1)
+    verify(info.path)
+
+
+def voc_with_segments(tmp_path: Path, values: Any) -> Any:
+    _, plan = build("voc2007", tmp_path)
+    for number in (1, 3, 12):
+        saved_segments(plan.root / "SegmentationClass" / f"{number:06}.png", values, "P")
+    return plan
+
+
+def test_segmentations_of_voc_are_masks_by_class_name(tmp_path: Path) -> None:
+    """Twenty classes and void: more than a byte has bits."""
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    values[: HEIGHT // 2], values[HEIGHT // 2 : HEIGHT // 2 + 2] = 20, 255
+    plan = voc_with_segments(tmp_path, values)
+    for store in ("pixels", "short:512"):
+        info = imported("voc2007", plan.root, "--store", store, "--compression", "gzip")
+        assert len(info.mask_names) == 21
+        assert (info.mask_names[0], info.mask_names[-2:]) == ("aeroplane", ("tvmonitor", "void"))
+        verify(info.path)
+        masks = read_split(info.path, "train", masks=True).masks
+        assert masks is not None
+        assert masks.dtype == np.uint32
+        assert (masks[0][:7] == 1 << 19).all()
+        assert set(np.unique(masks[0]).tolist()) == {0, 1 << 19, 1 << 20}
+        assert not masks[1].any()
+    said = run("voc2007", plan.root, "--subset", "--skip-broken", "--out", tmp_path / "a.h5")
+    assert "13 of 16 images have no segmentation: their masks are empty" in " ".join(said.output.split())
+    assert grid_figure(info.path)
+    truth = read_truth(info, "train", 2)
+    assert truth.masks["tvmonitor"][0].any()
+    assert not truth.masks["aeroplane"].any()
+
+
+@pytest.mark.parametrize("how", ["reshard", "split"])
+def test_masks_of_many_names_are_copied(tmp_path: Path, how: str) -> None:
+    values = np.tile(np.arange(21, dtype=np.uint8), (HEIGHT, WIDTH))[:, :WIDTH]
+    plan = voc_with_segments(tmp_path, values)
+    info = imported("voc2007", plan.root)
+    words = {"reshard": ["--shards", "2"], "split": ["--join", "--test-fraction", "0.3"]}[how]
+    done = CliRunner().invoke(app, [how, str(info.path), *words, "--out", str(tmp_path / "copy.h5")])
+    assert done.exit_code == 0, (done.output, done.exception)
+    copied = verify(tmp_path / "copy.h5")
+    found = [read_split(copied.path, name, masks=True).masks for name in copied.splits]
+    before = [read_split(info.path, name, masks=True).masks for name in info.splits]
+    assert sorted(mask.tobytes() for masks in found for mask in masks) == sorted(  # type: ignore[union-attr]
+        mask.tobytes()
+        for masks in before
+        for mask in masks  # type: ignore[union-attr]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "said"),
+    [
+        (np.full((HEIGHT, WIDTH), 21), "P", "not of 0 to 20 and 255, it has 21"),
+        (np.zeros((HEIGHT, WIDTH, 3)), "RGB", "no image of a palette"),
+        (np.zeros((3, 3)), "P", f"other sizes, 3x3 and {WIDTH}x{HEIGHT}"),
+    ],
+)
+def test_a_damaged_segmentation_makes_a_broken_image(tmp_path: Path, values: Any, mode: str, said: str) -> None:
+    _, plan = build("voc2007", tmp_path)
+    saved_segments(plan.root / "SegmentationClass" / "000001.png", values, mode)
+    (plan.root / plan.broken).write_bytes((plan.root / "JPEGImages" / "000001.jpg").read_bytes())
+    text = refused("voc2007", plan.root, "--subset", "--out", tmp_path / "a.h5")
+    assert "000001.jpg" in text
+    assert said in text

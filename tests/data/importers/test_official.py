@@ -280,7 +280,7 @@ def test_lists_with_other_columns_are_one_line(tmp_path: Path) -> None:
     official, plan = build("inat2019", tmp_path / "inat")
     path = plan.root / "train2019.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": [{"name": "Bufo bufo"}]}))
-    assert "categories with id and name" in refused(official, plan.root, "--subset")
+    assert "categories with id, name and supercategory" in refused(official, plan.root, "--subset")
     official, plan = build("aptos2019", tmp_path / "aptos")
     (plan.root / "train.csv").write_text("image,grade\n1,2,3\n")
     assert "id_code and diagnosis" in refused(official, plan.root, "--subset")
@@ -294,7 +294,7 @@ def test_one_year_is_not_taken_for_the_other(tmp_path: Path) -> None:
 
 
 def test_choices_of_other_datasets_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "fgvc-aircraft, cifar100" in refused("cub200", tmp_path, "--labels", "family")
+    assert "fgvc-aircraft, inat2019, cifar100" in refused("cub200", tmp_path, "--labels", "family")
     assert "imagenet only" in refused("voc2007", tmp_path, "--n-classes", 3)
     assert "did you mean 'cub200'" in refused("cub20", tmp_path)
     assert "--subset with an official dataset" in refused(tmp_path, "--subset")
@@ -391,3 +391,39 @@ def test_a_lone_surrogate_in_a_class_name_is_escaped(tmp_path: Path) -> None:
         content["categories"][0]["name"] = "odd \ud800"
         path.write_text(json.dumps(content))
     assert r"odd \ud800" in imported(official, plan.root).classes
+
+
+# --- super-classes of iNaturalist ---
+
+
+def test_super_classes_of_inaturalist(tmp_path: Path) -> None:
+    _, plan = build("inat2019", tmp_path)
+    info = imported("inat2019", plan.root)
+    [factor] = info.factors
+    assert (factor["name"], factor["kind"], factor["high"]) == ("super-class", "class", 2)
+    assert factor["values"] == ["Amphibians", "Birds", "Reptiles"]
+    rows = read_split(info.path, "train")
+    assert rows.labels is not None
+    np.testing.assert_array_equal(rows.factors["super-class"], np.array([0, 1, 1, 2])[rows.labels])
+    above = imported("inat2019", plan.root, "--labels", "super-class")
+    assert above.classes == ("Amphibians", "Birds", "Reptiles")
+    assert above.factors == ()
+    np.testing.assert_array_equal(read_split(above.path, "train").labels, rows.factors["super-class"])
+
+
+def test_some_super_classes_of_inaturalist(tmp_path: Path) -> None:
+    _, plan = build("inat2019", tmp_path)
+    (tmp_path / "some.txt").write_text("# those with feathers, and one more\nBirds\nspecies 0\n")
+    whole = imported("inat2019", plan.root)
+    before, classes = read_split(whole.path, "train"), whole.classes
+    info = imported("inat2019", plan.root, "--classes", tmp_path / "some.txt")
+    assert info.classes == ("species 0", "species 2", "species 10") == classes[:3]
+    rows = read_split(info.path, "train")
+    assert before.labels is not None
+    np.testing.assert_array_equal(rows.images, before.images[before.labels < 3])
+    np.testing.assert_array_equal(rows.labels, before.labels[before.labels < 3])
+    assert info.parameters["classes"] == "some.txt"
+    typed = ("inat2019", plan.root, "--classes", tmp_path / "some.txt")
+    assert "expected all images of inat2019, 9 test, found 3 test" in refused(*typed)
+    (tmp_path / "some.txt").write_text("Fishes\n")
+    assert "such as Birds" in refused(*typed)

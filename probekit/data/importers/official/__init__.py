@@ -11,6 +11,7 @@ from probekit.data.importers.official import (
     by_class,
     by_list,
     cifar,
+    coco,
     digits,
     fine_grained,
     idx,
@@ -35,6 +36,8 @@ OFFICIAL: dict[str, Official] = {
     "imagenet": photographs.IMAGENET,
     "voc2007": voc.VOC2007,
     "voc2012": voc.VOC2012,
+    "voc2007,voc2012": voc.VOC0712,
+    "coco2017": coco.COCO2017,
     "digits": digits.OFFICIAL,  # needs no files: scikit-learn ships it
     "cifar10": cifar.CIFAR10,
     "cifar100": cifar.CIFAR100,
@@ -62,6 +65,7 @@ OPTIONS = {
     "fold": "--fold",
     "train_with_extra": "--train-with-extra",
     "unlabeled": "--unlabeled",
+    "boxes": "--boxes",
 }
 
 
@@ -109,10 +113,12 @@ def open_official(name: str, root: Path | None, choices: Choices, options: Optio
         classes,
         set_apart(chosen, options, classes),
         list(listing.ignored),
+        listing.factors,
         channels=official.channels,
         parameters=parameters,
         notes=notes,
         mask_names=listing.mask_names,
+        boxed=listing.boxed,
     )
 
 

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from generators.factors import Factor
 from probekit.data.importers.base import Item, Label, Skipped, read_list, read_text
 from probekit.data.importers.images import File
 
@@ -26,7 +27,8 @@ class Choices:
     train. `labels`: which of several labels; None is the dataset's usual one. `classes`: a file that names the classes
     to take. `n_classes`: or that many, chosen by the seed. `fold`: which of the official divisions, from 1.
     `train_with_extra`: join the official extra images to train. `unlabeled`: take the images without labels as train.
-    `size`: pixels a side that the images will have, where it is known.
+    `boxes`: take boxes, and masks of instances where there are some. `size`: pixels a side that the images will have,
+    where it is known.
     """
 
     subset: bool = False
@@ -37,6 +39,7 @@ class Choices:
     fold: int | None = None
     train_with_extra: bool = False
     unlabeled: bool = False
+    boxes: bool = False
     seed: int = 0
     size: int | None = None
 
@@ -48,7 +51,8 @@ class Listing:
     `sizes`: how many there must be, where the choices change that; `parameters`: what the dataset file says of it;
     `ignored`: files beside the images that are none; `notes`: lines for the user; `files`: what was read whole, to be
     compared with what its authors publish; `side`: pixels a side where all images have the same; `mask_names`: of the
-    masks that the items have.
+    masks that the items have; `factors`: class factors, each with its value for each class; `boxed`: whether the items
+    have objects.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +64,8 @@ class Listing:
     files: Sequence[Path] = ()
     side: int | None = None
     mask_names: tuple[str, ...] = ()
+    factors: tuple[tuple[Factor, tuple[int, ...]], ...] = ()
+    boxed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from probekit.data.importers.official.base import (
     read_pairs,
     whole_numbers,
 )
+from probekit.data.importers.official.segmented import Segments, notes_on, with_segments
 
 # Oxford Flowers 102: jpg/image_00001.jpg ..., imagelabels.mat (labels from 1), setid.mat (image numbers from 1).
 # Nilsback and Zisserman, "Automated flower classification over a large number of classes", ICVGIP 2008.
@@ -173,22 +174,30 @@ STANFORD_CARS = Official(
 # CUB-200-2011: images/001.Black_footed_Albatross/*.jpg and text lists of ids (classes from 1; split 1 is train).
 # Wah et al., "The Caltech-UCSD Birds-200-2011 dataset", Caltech CNS-TR-2011-001.
 
+# segmentations/001.Black_footed_Albatross/*.png, of an archive of its own: the share of the annotators, 0 to 255.
+
 N_BIRDS = 200
+BIRD = Segments.of("segmentation", ("bird",), "shares", {value: 0 if value > 127 else -1 for value in range(256)})
 
 
 def _open_birds(root: Path, choices: Choices) -> Listing:
     folder = find_folder(root, "image_class_labels.txt", "CUB_200_2011", archive="CUB_200_2011.tgz")
     label_file, split_file = folder / "image_class_labels.txt", folder / "train_test_split.txt"
     labels, training = dict(read_pairs(label_file)), dict(read_pairs(split_file))
+    where = next((each for each in (folder, folder.parent) if (each / "segmentations").is_dir()), folder)
+    where, segments = where / "segmentations", BIRD if (where / "segmentations").is_dir() else None
     splits: dict[str, list[File]] = {"train": [], "test": []}
     for key, path in read_pairs(folder / "images.txt"):
         if key not in labels or training.get(key) not in ("0", "1"):
             raise ValueError(f"expected image {key} of images.txt in {label_file} and {split_file}, found it missing")
         photo = image_file(folder / "images", path, number(labels[key], label_file) - 1)
+        if segments is not None:
+            photo = with_segments(photo, (where / path).with_suffix(".png"), segments)
         splits["train" if training[key] == "1" else "test"].append(photo)
     listed = read_pairs(folder / "classes.txt")
     named = ((number(key, folder / "classes.txt") - 1, name.partition(".")[2]) for key, name in listed)
-    return Listing(name_classes(named, N_BIRDS), splits)
+    names, notes = name_classes(named, N_BIRDS), notes_on(splits, where, BIRD)
+    return Listing(names, splits, mask_names=() if segments is None else segments.names, notes=notes)
 
 
 CUB200 = Official(

@@ -9,6 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from generators.factors import Factor
 from probekit.data.importers.base import Skipped, read_text
 from probekit.data.importers.images import SUFFIXES, File
 from probekit.data.importers.official.base import (
@@ -113,22 +114,51 @@ IMAGENET = Official(
 # The folders are numbers: sorted as text they would give other labels. So the categories are read from the JSON files.
 
 LISTS = {"train": "train2019.json", "test": "val2019.json"}  # the test labels are hidden: val is what papers score on
+EACH_IN_VAL = 3  # images of each species in val
+
+
+SPECIES, SUPER = "species", "super-class"
 
 
 def _open_inat(root: Path, choices: Choices) -> Listing:
-    """Train, and the official val split as test."""
+    """Train, and the official val split as test; of all species, or of those that are chosen, or of super-classes."""
     folder = find_folder(root, LISTS["train"], archive="train_val2019.tar.gz")
     contents = {split: _read(folder / name) for split, name in LISTS.items()}
     try:
         categories = sorted(contents["train"]["categories"], key=lambda category: int(category["id"]))
-        index = {category["id"]: label for label, category in enumerate(categories)}
-        names = [str(category["name"]) for category in categories]
+        about = [(category["id"], str(category["name"]), str(category["supercategory"])) for category in categories]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"expected categories with id and name in {LISTS['train']}, found no {error}") from error
-    if len(set(names)) < len(names):
-        names = [str(category["id"]) for category in categories]
-    splits = {split: _photos_of_inat(folder, LISTS[split], content, index) for split, content in contents.items()}
-    return Listing(tuple(names), splits)
+        raise ValueError(
+            f"expected categories with id, name and supercategory in {LISTS['train']}, found no {error}"
+        ) from error
+    if len({name for _, name, _ in about}) < len(about):
+        about = [(key, str(key), above) for key, _, above in about]
+    sizes = None
+    if choices.classes is not None:
+        about = _chosen(about, choices.classes)
+        sizes = {"test": EACH_IN_VAL * len(about)}
+    supers = tuple(sorted({above for *_, above in about}))
+    of_supers = choices.labels == SUPER
+    index = {key: supers.index(above) if of_supers else label for label, (key, _, above) in enumerate(about)}
+    known = {category["id"] for category in categories}
+    splits = {
+        split: _photos_of_inat(folder, LISTS[split], content, index, known) for split, content in contents.items()
+    }
+    if of_supers:
+        return Listing(supers, splits, sizes=sizes)
+    factor = Factor(SUPER, "class", 0, max(1, len(supers) - 1), "", "that of the species", "super-class", supers)
+    values = tuple(supers.index(above) for *_, above in about)
+    return Listing(tuple(name for _, name, _ in about), splits, sizes=sizes, factors=((factor, values),))
+
+
+def _chosen(about: Sequence[tuple[Any, str, str]], path: Path) -> list[tuple[Any, str, str]]:
+    """Those of the categories (id, name, super-class) that a file names, or whose super-class it names."""
+    wanted = {line for line in read_lines(path) if not line.startswith("#")}
+    missing = sorted(wanted - {word for _, *words in about for word in words})
+    if missing or not wanted:
+        found = f"{missing[0]!r}" if missing else "none"
+        raise ValueError(f"expected names of species or super-classes, such as Birds, in {path}, found {found}")
+    return [each for each in about if wanted & set(each[1:])]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -143,11 +173,16 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _photos_of_inat(folder: Path, name: str, content: dict[str, Any], index: dict[Any, int]) -> list[File]:
+def _photos_of_inat(
+    folder: Path, name: str, content: dict[str, Any], index: dict[Any, int], known: set[Any]
+) -> list[File]:
+    """The images of the categories in `index`, with their labels; `known`: all categories."""
     try:
         category = {row["image_id"]: row["category_id"] for row in content["annotations"]}
         pairs = [(str(row["file_name"]), category[row["id"]]) for row in content["images"]]
-        photos = [image_file(folder, path, index[found]) for path, found in pairs]
+        if strange := [found for _, found in pairs if found not in known]:
+            raise KeyError(strange[0])
+        photos = [image_file(folder, path, index[found]) for path, found in pairs if found in index]
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected images, annotations and categories that fit in {name}, found no {error}") from error
     for path, found in pairs:
@@ -162,5 +197,7 @@ INAT2019 = Official(
     sizes={"train": 265_213, "test": 3_030},
     classes=1_010,
     needs="train_val2019/, train2019.json, val2019.json",
+    takes=frozenset({"labels", "classes"}),
+    labels={SPECIES: 1_010, SUPER: 6},
     store=PHOTOGRAPHS,
 )
