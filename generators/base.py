@@ -101,8 +101,8 @@ class Generator(ABC):
         Raises:
             ValueError: a size or parameter that does not exist or is out of range, or ink that cannot be seen.
         """
-        if not isinstance(size, int | float | np.number) or not MIN_SIZE <= size <= MAX_SIZE or size != int(size):
-            raise ValueError(f"expected a size from {MIN_SIZE} to {MAX_SIZE} px, found {size!r}; type --size 128")
+        if not MIN_SIZE <= size <= MAX_SIZE or size != int(size):
+            raise ValueError(f"expected a size from {MIN_SIZE} to {MAX_SIZE} px, found {size}; type --size 128")
         self.size = int(size)
         self.scale = size / BASE_SIZE
         self.values = resolve(self.parameters, parameters, self.name)

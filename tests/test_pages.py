@@ -43,7 +43,7 @@ SMALL = {
 # Real data, others' weights or packages, a network of another kind, a cluster, or hours.
 PARSED_ALONE = re.compile(
     r"--encoder|--weights|--init-from|timm:|wandb|tensorboard|onnx|torchvision|--resume|--published|--selftest|umap|paper"
-    r"|--preset full|@branch|--pool|--layer|my-vit|mine|--sgd|--cv|gen vernier|data/(photos|masked)|--slurm"
+    r"|--preset full|@branch|--pool|--layer|my-vit|my-lcr|mine|--sgd|--cv|gen vernier|data/(photos|masked)|--slurm"
     r"|moco-v2|swav"
     r"|--list|-published|audit all|--as matches|sweep (?!table1 --dry-run)|supervised|byol|simsiam"
 )

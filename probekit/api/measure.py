@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from rich.console import Console
 from torch import nn
 
+from probekit.api.kinds import refuse_misfits
 from probekit.api.result import Result, Results
 from probekit.data.dataset import Dataset
 from probekit.exams.measurement import Exam
@@ -152,7 +153,9 @@ def _asked(kind: type[M], options: Mapping[str, Any]) -> M:
         if name not in known:
             raise ValueError(nearest("option", name, known))
     read = {name: known[name].get("read") for name in options}
-    return kind(**{name: each(v) if (each := read[name]) and isinstance(v, str) else v for name, v in options.items()})
+    given = {name: each(v) if (each := read[name]) and isinstance(v, str) else v for name, v in options.items()}
+    refuse_misfits(kind, given)
+    return kind(**given)
 
 
 def _info(data: Data | None) -> DatasetInfo | None:

@@ -4,7 +4,10 @@ import json
 import re
 from collections.abc import Callable
 from functools import cache, wraps
+from inspect import Parameter, signature
 from typing import ParamSpec, TypeVar
+
+from probekit.api.kinds import refuse_misfits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,14 +21,17 @@ WORDS = re.compile(
 )
 OFF = "baselines=False"
 ONE_BY_ONE = {"set": "settings"}  # options that are typed again for each, and their argument, a list
+MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)  # which say for themselves what they take
 ERRORS = (ValueError, OSError)
 
 
 def in_python(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, whose errors speak of its arguments."""
+    """The same function, which refuses arguments of other types, and whose errors speak of its arguments."""
 
     @wraps(function)
     def call(*args: P.args, **named: P.kwargs) -> R:
+        given, parts = signature(function).bind(*args, **named).arguments, signature(function).parameters
+        refuse_misfits(function, {k: v for k, v in given.items() if parts[k].kind not in MANY})
         try:
             return function(*args, **named)
         except ERRORS as error:

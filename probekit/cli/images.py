@@ -1,4 +1,4 @@
-"""`gen`: dataset files of drawn images."""
+"""`gen`: dataset files of rendered images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

@@ -175,7 +175,8 @@ def import_(
 
     chosen: dict[str, Any] = {"subset": subset, "train_with_val": train_with_val, "train_with_extra": train_with_extra}
     chosen |= {"unlabeled": unlabeled, "boxes": boxes, "fold": fold, "labels": labels}
-    choices = Choices(seed=seed, classes=classes, n_classes=n_classes, **chosen)
+    chosen |= {"classes": classes, "n_classes": n_classes}
+    choices = Choices(seed=seed, **chosen)
     asked: dict[str, Any] = {"size": size, "resize": resize, "max_gb": max_gb, "bits": bits, "seed": seed}
     asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
     asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}

@@ -143,9 +143,6 @@ def render(
     """
     if not isinstance(name, str):
         name = register(name)
-    for what, number in (("n", n), ("n_test", n_test or 0), ("seed", seed)):
-        if not isinstance(number, int | np.integer):
-            raise ValueError(f"expected a whole number as {what}, found {number!r}")
     if out is not None:
         path = Path(out)
         about: dict[str, Any] = {"n": n, "n_test": n_test, "seed": seed, "size": size, "overwrite": overwrite}
@@ -159,7 +156,7 @@ def render(
         raise ValueError("expected scenes in a file, found them without out; add out='scenes.h5'")
     if name not in GENERATORS:
         raise ValueError(nearest("generator", name, GENERATORS))
-    if not 0 < n <= MAX_N or not 0 <= seed <= MAX_SEED:
+    if not isinstance(n, int | np.integer) or not 0 < n <= MAX_N or not 0 <= seed <= MAX_SEED:
         raise ValueError(
             f"expected a whole n from 1 to {MAX_N} and a seed from 0 to {MAX_SEED}, found n={n}, seed={seed}"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
+from probekit.data.seen import objects_seen
 from probekit.h5 import PRESENT, DatasetInfo, Objects, Split, read_split
 from probekit.h5.objects import mask_of
 
@@ -190,11 +191,13 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     independent.
     """
     about = info.splits[split]
-    # Boxes of photographs are in pixels before the crop that the images are.
-    rows = read_split(info.path, split, masks=about.masked, objects=about.boxed and about.crop is None)
+    rows = read_split(info.path, split, masks=about.masked, objects=about.boxed)
     own = bases(rows.factors, len(rows.images))
     index = own[spaced(len(own), n)]
-    return Truth(info, _taken(rows, index), index)
+    taken = _taken(rows, index)
+    if rows.objects is not None:
+        taken = replace(taken, objects=objects_seen(rows.objects, info.path, split, index, about.crop))
+    return Truth(info, taken, index)
 
 
 def read_truths(info: DatasetInfo, split: str, *, images: bool = True) -> Iterator[Truth]:
@@ -218,7 +221,6 @@ def _taken(rows: Split, index: NDArray[np.int64]) -> Split:
         labels=None if rows.labels is None else rows.labels[index],
         factors={name: values[index] for name, values in rows.factors.items()},
         masks=None if rows.masks is None else rows.masks[index],
-        objects=None if rows.objects is None else rows.objects.take(index),
     )
 
 

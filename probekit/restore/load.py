@@ -10,8 +10,6 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from probekit.checked import checked
-from probekit.config import Count
 from probekit.data.gen import dataset_or_default
 from probekit.data.split import CPU, to_device
 from probekit.device import choose_device, find_device
@@ -217,9 +215,6 @@ def load(
         size: Pixels a side of the images that it is tried with, likewise.
         seed: Seed of random weights, likewise.
     """
-    if not isinstance(source, str | Path | nn.Module):
-        raise ValueError(f"expected a run, a name or a torch.nn.Module, found {type(source).__name__}")
-    channels, size = checked(channels, Count, "", "channels"), checked(size, Count, "", "size")
     place, which = choose_device(device), Weights.parse(checkpoint, pool, None if layer is None else str(layer))
     named = "a module" if isinstance(source, nn.Module) else str(source)
     is_run = not isinstance(source, nn.Module) and not is_outside(named)

@@ -79,7 +79,7 @@ def test_parameters_reach_the_generator(tmp_path: Path) -> None:
         ({"name": "landolf"}, "landolt"),
         ({"name": "landolt", "gab": 3}, "gap"),
         ({"name": "landolt", "n": 0}, "expected a whole n from 1"),
-        ({"name": "landolt", "n": 2.5}, "expected a whole number as n, found 2.5"),
+        ({"name": "landolt", "n": 2.5}, "expected a whole n from 1"),
         ({"name": "landolt", "seed": -1}, "a seed from 0"),
         ({"name": "landolt", "split": "tset"}, "unknown split 'tset'.*'test'"),
         ({"name": "landolt", "n": 2, "n_test": 5}, "found n_test=5 without out"),

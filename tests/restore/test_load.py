@@ -79,7 +79,7 @@ def test_images_that_would_give_other_numbers_are_one_line(images: Any, found: s
 
 @pytest.mark.parametrize("source", [3, None, [], Tiny, torch.zeros(3)])
 def test_what_is_no_encoder_is_one_line(source: Any) -> None:
-    with pytest.raises(ValueError, match=rf"a name or a torch.nn.Module, found {type(source).__name__}$"):
+    with pytest.raises(ValueError, match=r"expected source of type str \\| Path \\| Module, found "):
         probekit.load(source)
 
 

@@ -249,3 +249,14 @@ def test_grey_photographs(tmp_path: Path) -> None:
     crops = cutter(torch.arange(6), cutter.maker.draw_boxes(6, seeded(0)))
     views = cutter.maker(crops, cutter.maker.draw(6, seeded(1)))
     assert views.inputs.shape == views.targets.shape == (2, 6, 1, 16, 16)
+
+
+@pytest.mark.parametrize("area", [None, (0.05, 0.14), (0.2, 1.0)])
+def test_boxes_of_images_of_a_few_pixels_hold_some(area: tuple[float, float] | None) -> None:
+    sizes = torch.tensor([(1, 1), (1, 3), (2, 1), (2, 2), (1, 50)]).repeat(100, 1)
+    drawn = numbers(len(sizes))
+    drawn = drawn if area is None else areas_(drawn, area)
+    found = boxes_of(drawn, limits_of(sizes, torchvision=area is not None))
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, :2] < found[:, 2:]).all()
+    assert (found[:, 2:] <= sizes.flip(1)).all()
