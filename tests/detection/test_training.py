@@ -115,8 +115,8 @@ def test_the_maps_of_c4_and_of_others() -> None:
     box, mask = cut.roi_heads.box_head, cut.roi_heads.mask_head  # type: ignore[union-attr]
     assert box(regions).shape == (3, 512)  # type: ignore[operator]
     assert mask(regions).shape == (3, 512, 7, 7)  # type: ignore[operator]
-    assert isinstance(box.norm, nn.BatchNorm2d)  # type: ignore[union-attr]
-    assert box.stage is mask.stage
+    assert isinstance(box.norm, nn.BatchNorm2d)
+    assert box.stage is mask.stage  # type: ignore[union-attr]
     assert cut.transform.image_mean == [0.4]  # type: ignore[union-attr]
 
 

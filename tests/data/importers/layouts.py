@@ -233,7 +233,8 @@ def coco2017(root: Path) -> Plan:
     categories = [{"id": number, "name": f"class {number}"} for number in numbers]
     (root / "annotations").mkdir(parents=True)
     for split, name, n in (("train", "train2017", 8), ("test", "val2017", 4)):
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number in range(n):
             key, image = f"{number:012}.jpg", 10 * number + 3
             shown = [] if number == n - 1 else [number, (number + 40) % 80]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from probekit.data.importers.boxed import in_photograph, in_square
+from probekit.data.importers.official.voc import CLASSES as VOC_CLASSES
 from probekit.h5 import Objects, read_split, verify
 from probekit.h5.objects import IS_CROWD, IS_DIFFICULT, box_of, mask_of, runs_of
-from tests.data.importers.layouts import VOC_CLASSES
 from tests.data.importers.planned import HEIGHT, WIDTH
 from tests.data.importers.test_official import build, imported, refused
 
@@ -46,7 +46,7 @@ def test_boxes_of_voc_begin_at_the_outer_edge_of_their_first_pixel(tmp_path: Pat
     assert not info.first.instances
     assert not info.first.masked
     found = first(info.path)
-    np.testing.assert_allclose(found.boxes, [[0, 0, WIDTH, HEIGHT], [10.4, 5, 20, 15]], rtol=1e-6)
+    np.testing.assert_allclose(found.boxes, np.array([[0, 0, WIDTH, HEIGHT], [10.4, 5, 20, 15]]), rtol=1e-6)
     assert [VOC_CLASSES[k] for k in found.labels] == ["cat", "dog"]
     assert found.flags.tolist() == [0, IS_DIFFICULT]
     assert found.masks is None
@@ -56,7 +56,7 @@ def test_they_are_moved_and_scaled_with_the_image(tmp_path: Path) -> None:
     official, plan = build("voc2007", tmp_path)
     annotate(plan.root / "Annotations", OBJECT.format("cat", 0, 11, 6, 20, 15), OBJECT.format("dog", 0, 1, 1, 4, 4))
     short = imported(official, plan.root, "--boxes", "--store", "short:15")
-    np.testing.assert_allclose(first(short.path).boxes, [[5, 2.5, 10, 7.5], [0, 0, 2, 2]])
+    np.testing.assert_allclose(first(short.path).boxes, np.array([[5, 2.5, 10, 7.5], [0, 0, 2, 2]]))
     side = ("--boxes", "--store", "pixels", "--size", 60)
     square = imported(official, plan.root, *side)  # the middle 30 x 30, twice as large
     np.testing.assert_allclose(first(square.path).boxes, [[10, 10, 30, 30]])  # the dog is cut off
@@ -163,7 +163,7 @@ def test_damaged_annotations_of_voc_are_refused(tmp_path: Path, name: str) -> No
     assert line in said
 
 
-COCO_DAMAGES = {
+COCO_DAMAGES: dict[str, tuple[dict[str, Any], str]] = {
     "a box of three": ({"bbox": [1, 2, 3]}, "expected bbox, iscrowd and segmentation of each object"),
     "no outline": ({"segmentation": []}, "expected bbox, iscrowd and segmentation of each object"),
     "half a point": ({"segmentation": [[1, 2, 3, 4, 5]]}, "expected bbox, iscrowd and segmentation of each object"),
