@@ -143,6 +143,8 @@ def test_what_is_not_shrunk_keeps_its_masks() -> None:
 
 VOC_DAMAGES = {
     "no XML": ("<annotation><object>", "its annotation cannot be read: no element found"),
+    "another encoding": ("<?xml version='1.0' encoding='nosuch'?><annotation/>", "cannot be read: unknown encoding"),
+    "another page": ("<html></html>", "its annotation is no <annotation>, but a <html>"),
     "another class": (
         f"<annotation>{OBJECT.format('cow boy', 0, 1, 1, 2, 2)}</annotation>",
         "an object 'cow boy', which",
