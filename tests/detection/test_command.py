@@ -178,6 +178,11 @@ def test_a_damaged_state_of_a_training_is_refused(damaged: Any) -> None:
     assert str(said.exception) == f"expected the state of a training in {state}, found another; remove it"
 
 
+def test_one_image_is_enough() -> None:
+    generate("scenes", out=Path("data/one.h5"), n=1, n_test=1, size=16, seed=1)
+    assert measured(*UNET, "--data", "data/one.h5", "--trials", "1", "--no-baselines")["n"] == 1
+
+
 def test_without_pycocotools_it_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "find_spec", lambda name: None)
     done = detect(*UNET)
