@@ -253,7 +253,8 @@ def score(counts: NDArray[np.int64], *, seed: int) -> dict[str, Any]:
     """Scores of counts of pixels `[n, K, K]` of n images, the truth in rows, all pixels together.
 
     Gives miou and accuracy {value, ci}, and iou, the same of each class; None of a class that neither truth nor
-    predictions have, which the mean leaves out. The mean is None, too, where all pixels are of one class. Intervals: 95 % percentile bootstrap over images.
+    predictions have, which the mean leaves out. The mean is None, too, where all pixels are of one class. Intervals:
+    95 % percentile bootstrap over images.
     """
     n, k = counts.shape[:2]
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
