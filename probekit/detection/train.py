@@ -113,10 +113,10 @@ class Training:
             torch.save(state, file)
 
     def _resume(self, detector: nn.Module, optimizer: torch.optim.SGD) -> tuple[int, list[float]]:
-        """Takes up what was kept: the steps that are done, and their latest losses; a damaged file is none."""
+        """Takes up what was kept: the steps that are done, and their latest losses; a ValueError if it is damaged."""
         if not self.kept.exists():
             return 0, []
-        with suppress(ValueError, KeyError, RuntimeError):
+        with suppress(ValueError, KeyError, RuntimeError, TypeError, AttributeError):
             state: dict[str, Any] = read_torch(self.kept, self.device)
             detector.load_state_dict(state["detector"])
             optimizer.load_state_dict(state["optimizer"])
