@@ -141,7 +141,7 @@ class Dense(Probe):
             ]
             told = f"Mean IoU of {', '.join(found['classes'])}; whiskers: the intervals of the table; grey: baselines."
             drawn = drawing("draw_bars", rows, chance=None, x="mean IoU on test, %")
-            charts.append(Chart(f"miou-{number}", f"Where: {found['name']}", told, drawn))
+            charts.append(Chart(f"miou-{number}", f"Where things are, {found['name']}", told, drawn))
         return charts
 
     def sentences(self, result: m.Result) -> list[str]:
