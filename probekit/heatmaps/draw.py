@@ -35,6 +35,7 @@ ALIKE = 1e-4  # of the largest value: maps that differ by less are one
 TITLE = "Orange is above zero, blue below, on one scale a row, at its end."
 JUDGED = "Framed in blue, ✓: the probe is right; in orange, ✗: what it says instead."
 OF_LABEL = "White lines: the {} above; under each map its AUROC against these pixels."
+APART = "The maps of filters have a picture of their own."
 OUTLINED = "White lines: the evidence of the map's factor; under each map its AUROC against it."
 
 
@@ -57,7 +58,7 @@ def draw_gallery(
     """
     maps = list(_merged(_once(rows)))
     shown = choose(truth, predicted)
-    told = [TITLE, *[JUDGED] * (predicted is not None)]
+    told = [TITLE if maps else APART, *[JUDGED] * (predicted is not None)]
     title = f"Where {encoder_name(result)} looks on {data_name(result)}\n{' '.join(told)}"
     return _drawn(title, truth, shown, [(" = ".join(names), row) for names, row in maps])
 
@@ -94,7 +95,7 @@ def _drawn(title: str, truth: Truth, shown: Sequence[Sample], rows: Sequence[tup
     evidence = evidence_of(truth)
     colours = dict(zip(evidence, OUTLINES.values(), strict=False))
     lines = 1 + bool(evidence)
-    if evidence:  # boxes, where there are some, come last and hold their masks
+    if evidence and rows:  # boxes, where there are some, come last and hold their masks
         title += f" {OF_LABEL.format(list(evidence)[-1]) if set(evidence) <= set(OF_LABELS) else OUTLINED}"
     keys = {colour: name.replace(EVIDENCE, "evidence of ") for name, colour in colours.items()}
     mosaic = Mosaic(lines + len(rows), len(shown) + BAR, title=title, keys=keys, heads=1, left=NAMES, below=1.1)

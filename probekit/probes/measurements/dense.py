@@ -60,6 +60,7 @@ class Dense(Probe):
     baselines = (RANDOM,)
     needs = ()
     several = True
+    of_layer = (PIXELS, PLACE, CEILING)
 
     def check(self, conditions: "Conditions") -> None:
         from probekit.probes.scenes import Scenes, known_of
