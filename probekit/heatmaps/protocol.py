@@ -208,7 +208,7 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
         left_out.append("Average Drop, Increase, Gain and the swap curve: they need labels, for a linear probe")
         return
     if not work.counterfactuals:
-        left_out.append("the swap curve: only generated images have counterfactuals")
+        left_out.append("the swap curve: these images have no counterfactuals")
     elif not set(work.questions.targets) & set(work.counterfactuals):
         left_out.append("the swap curve: it needs --target pair")
     some = spaced(len(work.questions), work.perturb)

@@ -3,6 +3,7 @@
 Alone: pytest tests/probes/test_dense.py
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +345,11 @@ def test_as_it_is_typed_on_a_generated_set_and_refused_without_masks(
     [path] = tmp_path.glob("runs/*/results/dense-fixed-last.json")
     assert "evidence:corner" in path.read_text()
     assert '"n": 16' in path.read_text(), "counterfactuals are left out"
+    done = typed("probe", *network, "--data", info.path, "--dense", "--layer", "all", "--json")
+    assert done.exit_code == 0, done.output or done.exception
+    names = [row["name"] for row in json.loads(done.stdout)["depth"]["rows"] if "depth" not in row]
+    assert "chance" in names
+    assert not {"pixels", "position alone", "masks in cells"} & set(names), "they belong to the last layer's grid"
     noise_npz(Path("noise.npz"))
     assert typed("import", "noise.npz", "--out", "data/noise.h5").exit_code == 0
     done = typed("probe", *network, "--data", "data/noise.h5", "--dense")

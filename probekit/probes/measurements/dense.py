@@ -60,6 +60,7 @@ class Dense(Probe):
     baselines = (RANDOM,)
     needs = ()
     several = True
+    of_layer = (PIXELS, PLACE, CEILING)
 
     def check(self, conditions: "Conditions") -> None:
         from probekit.h5 import read_info
@@ -147,7 +148,7 @@ class Dense(Probe):
             ]
             told = f"Mean IoU of {', '.join(found['classes'])}; whiskers: the intervals of the table; grey: baselines."
             drawn = drawing("draw_bars", rows, chance=None, x="mean IoU on test, %")
-            charts.append(Chart(f"miou-{number}", f"Where: {found['name']}", told, drawn))
+            charts.append(Chart(f"miou-{number}", f"Where things are, {found['name']}", told, drawn))
         return charts
 
     def sentences(self, result: m.Result) -> list[str]:
