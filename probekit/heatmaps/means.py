@@ -90,10 +90,11 @@ class OverClasses(OverImages):
     def share(self, hits: NDArray[np.bool_]) -> list[float] | None:
         """Likewise, of resampled images; where all rows are alike, which resamples are, too, that of the images."""
         image = np.unique(self.images, return_inverse=True)[1]
-        rows = np.bincount(image)
+        rows = np.bincount(image).astype(np.float64)
         if hits.all() or not hits.any():
             return share_interval(len(rows) * int(hits.all()), len(rows))
-        found = ratio_over_images(np.bincount(image, hits), rows, seed=self.seed)
+        right = np.bincount(image[hits], minlength=len(rows)).astype(np.float64)
+        found = ratio_over_images(right, rows, seed=self.seed)
         return None if found is None else found["ci"]
 
     def part(self, rows: NDArray[np.int64]) -> "OverClasses":
