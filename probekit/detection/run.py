@@ -152,6 +152,11 @@ def _prepared(
     train, test = Pictures(info, "train"), Pictures(info, split)
     if not train.trained():
         raise ValueError(f"expected objects in train of {info.path}, found none; choose another --data")
+    if not any((found.flags & FLAGS == 0).any() for found in test.objects):
+        raise ValueError(
+            f"expected objects in {split} of {info.path} that are neither difficult nor crowds, found none; "
+            "choose another --data"
+        )
     recipe = recipe_for(preset, masked=masked)
     console.print(f"training detectors on {opened.run.name}, {opened.after}: {recipe.about} ...")
     return Work(opened, info, recipe, train, test, models, seed, console)

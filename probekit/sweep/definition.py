@@ -295,6 +295,7 @@ def _check_names(sweep: Sweep, where: str) -> None:
             for side in percent:
                 _check_side(side, sweep, sweep.measures[dataset].pools, place)
     check_distinct([figure.name for figure in sweep.figures], f"figures in {where}")
+    check_distinct([figure.file(name) for figure in sweep.figures for name in sweep.measures], f"pictures in {where}")
     for figure in sweep.figures:
         for row in figure.rows:
             _check_side(row, sweep, (), f"figure {figure.name} of {where}")

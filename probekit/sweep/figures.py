@@ -34,6 +34,10 @@ class Figure:
         (found,) = read_measure({"linear": False, KIND: self.heatmap}, f"figure {self.name}").asked
         return found
 
+    def file(self, dataset: str) -> str:
+        """The name of its picture of a dataset."""
+        return f"{self.name}-{dataset}.png"
+
     def command(self, runs: Sequence["PlannedRun"], device: str, out: Path) -> list[str]:
         """Arguments of `probekit` that draw it."""
         return [KIND, *(run.name for run in runs), *self.asked.words, "--device", device, "--out", str(out)]
@@ -47,6 +51,6 @@ def drawable(
         for dataset in dict.fromkeys(run.dataset for run in planned):
             own = [run for run in planned if run.dataset == dataset and run.seed == planned[0].seed]
             rows = {run.row.name: run for run in own if finished.get(run.name)}
-            out = folder / f"{figure.name}-{dataset}.png"
+            out = folder / figure.file(dataset)
             if all(row in rows for row in figure.rows) and not out.exists():
                 yield figure, [rows[row] for row in figure.rows], out

@@ -159,8 +159,8 @@ class Session:
     @property
     def pictures(self) -> list[Path]:
         """Those that are drawn."""
-        names = [figure.name for figure in self.sweep.figures]
-        return [path for name in names for path in sorted(self.folder.path.glob(f"{name}-*.png"))]
+        names = [figure.file(dataset) for figure in self.sweep.figures for dataset in self.sweep.measures]
+        return [path for name in names if (path := self.folder.path / name).exists()]
 
     def is_done(self, run: PlannedRun) -> bool:
         """Whether nothing is left to do for a run."""

@@ -25,6 +25,9 @@ from probekit.reports.collect import collect
 from probekit.reports.page import markdown
 from probekit.run import Run
 from probekit.statistics import mean_over_seeds
+from tests.data.importers.test_boxes import OBJECT, annotate
+from tests.data.importers.test_official import build as built
+from tests.data.importers.test_official import imported
 from tests.datasets import small_shapes
 
 SMALL = replace(QUICK, steps=3, drops=(2,), warmup=1, batch=2, conv=4, hidden=8, regions=8, anchors=(12, 24))
@@ -176,6 +179,16 @@ def test_a_damaged_state_of_a_training_is_refused(damaged: Any) -> None:
     said = detect(NAME, "--preset", "quick", "--trials", "1", "--no-baselines")
     assert isinstance(said.exception, ValueError)
     assert str(said.exception) == f"expected the state of a training in {state}, found another; remove it"
+
+
+def test_a_test_of_difficult_objects_alone_is_refused_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing would count: hours for a row of dashes."""
+    official, plan = built("voc2007", Path("voc"))
+    annotate(plan.root / "Annotations", OBJECT.format("cat", 1, 5, 5, 30, 25))
+    info = imported(official, plan.root, "--boxes", "--store", "original")
+    monkeypatch.setattr(train.Training, "run", lambda *_: pytest.fail("a training"))
+    said = detect(*UNET, "--data", str(info.path), "--preset", "quick", "--trials", "1", "--no-baselines")
+    assert "that are neither difficult nor crowds, found none" in str(said.exception)
 
 
 def test_one_image_is_enough() -> None:

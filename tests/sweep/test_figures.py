@@ -72,6 +72,13 @@ def test_mistakes_are_one_line(old: str, new: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_two_pictures_of_one_name_are_refused() -> None:
+    """Of figure "side" on data "x-rt" and of "side-x" on "rt": the second would never be drawn."""
+    other = FILE.replace("[[rows]]", '[[datasets]]\nname = "x-rt"\ngenerator = "landolt"\n[[rows]]', 1)
+    with pytest.raises(ValueError, match=r"expected different pictures in s\.toml, found 'side-x-rt\.png' twice"):
+        parse("s", other + FIGURE + FIGURE.replace('"side"', '"side-x"'), where="s.toml")
+
+
 def test_the_papers_figures_are_shipped() -> None:
     """Their rows in the papers' order; the branch's loss counts in the one and not in the other."""
     (figure,) = load("lcr-figure1").figures
