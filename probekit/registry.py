@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,7 @@ MAPS: dict[str, str] = {
 # Maps whose name a number may follow, as in self-attention:3, and of what.
 PARTS = {"self-attention": "head", "gfb": "filter"}
 ALL_PARTS = "all"
+PART = rf"{ALL_PARTS}|0|[1-9]\d{{0,5}}"  # as it is typed: one way for each number
 
 MEASUREMENTS: dict[str, str] = {
     "exam": "probekit.exams.measurement:Exam",
@@ -155,7 +157,7 @@ def branch_named(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def loggers_named(typed: str) -> list[str]:
-    """Loggers as typed after --log, names with commas, of which "none" is none.
+    """Loggers as typed after --log, names with commas, each once, of which "none" is none.
 
     A ValueError if there is no such logger.
     """
@@ -163,7 +165,7 @@ def loggers_named(typed: str) -> list[str]:
     for name in names:
         if name not in LOGGERS:
             raise ValueError(nearest("logger", name, LOGGERS))
-    return names
+    return list(dict.fromkeys(names))
 
 
 def map_named(name: str) -> tuple[str, str]:
@@ -174,7 +176,7 @@ def map_named(name: str) -> tuple[str, str]:
     plain, colon, part = name.partition(":")
     if plain not in MAPS:
         raise ValueError(nearest("map", plain, MAPS))
-    if colon and (plain not in PARTS or not (part == ALL_PARTS or (part.isascii() and part.isdecimal()))):
+    if colon and (plain not in PARTS or not re.fullmatch(PART, part)):
         known = plain if plain in PARTS else next(iter(PARTS))
         told = " or ".join(f"of a {what} after {map}" for map, what in PARTS.items())
         raise ValueError(

@@ -21,6 +21,7 @@ import typer
 from generators import GENERATORS, Scenes
 from probekit.cli import app
 from probekit.config import SECTIONS
+from probekit.data.generate import generate
 from probekit.models.encoder import load_encoder
 from probekit.output.hints import after_data, after_drawing, after_pretraining
 from probekit.registry import BRANCHES, METHODS, get
@@ -264,6 +265,14 @@ def test_a_hint_of_an_odd_name_or_place_says_it(
     }.items():
         assert shlex.split(said.rpartition("type: ")[2])[-1] == last
     assert open_run(meant, Path("runs")).path == run.path
+
+
+@pytest.mark.parametrize(("n_test", "told"), [(0, False), (2, True)])
+def test_detect_is_told_of_only_where_there_is_something_to_score_it_on(
+    n_test: int, told: bool, tmp_path: Path
+) -> None:
+    info = generate("scenes", out=tmp_path / "a.h5", n=2, n_test=n_test, size=16, seed=1)
+    assert ("probekit detect" in after_data(info)) is told
 
 
 def refused(call: Any, run: Any) -> str:

@@ -63,8 +63,8 @@ def check_encoder(encoder: Encoder, name: str) -> None:
         )
     if encoder.stride & (encoder.stride - 1):
         raise ValueError(
-            f"expected a feature map of 8, 16 or 32 px a cell, as torchvision's detectors do, found {encoder.stride} "
-            f"in {name}; choose another run"
+            f"expected a feature map whose cells are a power of two px wide, as torchvision's detectors do, found "
+            f"{encoder.stride} in {name}; choose another run"
         )
 
 

@@ -206,7 +206,7 @@ def _trial(work: Work, opened: Opened, name: str, kind: str, seed: int, trials: 
     stem = hashlib.sha256(json.dumps(_depends(work, opened, kind, seed), sort_keys=True).encode()).hexdigest()[:24]
     done, state = folder / f"{stem}.json", folder / f"{stem}.pt"
     if done.exists():
-        return read_json(done)
+        return _kept(done, work)
     from probekit.detection.score import score
 
     told = f"{name}, training {seed - work.seed + 1} of {trials}"
@@ -227,6 +227,18 @@ def _trial(work: Work, opened: Opened, name: str, kind: str, seed: int, trials: 
     write_json(done, {"seed": seed, "loss": loss, **scores})
     state.unlink(missing_ok=True)
     return read_json(done)
+
+
+def _kept(path: Path, work: Work) -> dict[str, Any]:
+    """A training that is done; a ValueError if the file is damaged."""
+    found, kinds = read_json(path), ("boxes", "masks") if work.recipe.masked else ("boxes",)
+    wanted = {*Detection.main, "per_class"}
+    sound = {"seed", "loss", *kinds} <= set(found) and all(
+        isinstance(found[each], dict) and set(found[each]) == wanted for each in kinds
+    )
+    if not sound or any(len(found[each]["per_class"]) != len(work.info.classes) for each in kinds):
+        raise ValueError(f"expected the scores of a training in {path}, found others; remove it")
+    return found
 
 
 def _depends(work: Work, opened: Opened, kind: str, seed: int) -> Mapping[str, Any]:

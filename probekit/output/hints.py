@@ -26,7 +26,9 @@ def after_data(info: DatasetInfo) -> str:
         )
     if "train" not in info.splits:
         return f"next: probekit export-embeddings RUN --data {file}   (it has no train split to pretrain on)"
-    boxed = f"   or   probekit detect RUN --data {file}" if info.splits["train"].boxed else ""
+    scored = info.splits.get("test") or info.splits.get("val")
+    found = info.splits["train"].boxed and scored is not None and scored.boxed
+    boxed = f"   or   probekit detect RUN --data {file}" if found else ""
     return f"next: probekit pretrain conrec --data {file}{boxed}"
 
 

@@ -159,8 +159,12 @@ def fit_cells(
 ) -> dict[str, Fitted]:
     """A classifier for each question; "tuned" chooses C on `val`, or on the cells of a fifth of train's images.
 
-    `protocol`: one of `probekit.probes.PROTOCOLS`. The seed draws those images.
+    `protocol`: one of `probekit.probes.PROTOCOLS`. The seed draws those images. A ValueError without cells.
     """
+    if not len(train.x):
+        raise ValueError(
+            f"expected pixels of train that count, found {' and '.join(VOID)} alone; choose another --data"
+        )
     chosen: dict[str, float] = {}
     if protocol == "tuned":
         held, fitted = val, train
@@ -249,14 +253,15 @@ def score(counts: NDArray[np.int64], *, seed: int) -> dict[str, Any]:
     """Scores of counts of pixels `[n, K, K]` of n images, the truth in rows, all pixels together.
 
     Gives miou and accuracy {value, ci}, and iou, the same of each class; None of a class that neither truth nor
-    predictions have, which the mean leaves out. Intervals: 95 % percentile bootstrap over images.
+    predictions have, which the mean leaves out. The mean is None, too, where all pixels are of one class. Intervals:
+    95 % percentile bootstrap over images.
     """
     n, k = counts.shape[:2]
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     every = (drawn @ counts.reshape(n, k * k)).reshape(-1, k, k)
     iou, accuracy = _shares(counts.sum(0)[None])
     ious, accuracies = _shares(every)
-    means = _mean(ious)
+    means, mean = _mean(ious), _mean(iou)[0] if np.count_nonzero(counts.sum((0, 2))) > 1 else np.float64(np.nan)
 
     def estimate(value: np.floating, resampled: NDArray[np.float64]) -> dict[str, Any]:
         known = resampled[np.isfinite(resampled)]
@@ -265,7 +270,7 @@ def score(counts: NDArray[np.int64], *, seed: int) -> dict[str, Any]:
         return {"value": float(value), "ci": percentiles(known) if n >= MIN_IMAGES else None}
 
     return {
-        "miou": estimate(_mean(iou)[0], means),
+        "miou": estimate(mean, means),
         "accuracy": estimate(accuracy[0], accuracies),
         "iou": [estimate(iou[0, number], ious[:, number]) for number in range(k)],
     }

@@ -31,8 +31,12 @@ class Known:
 
 @lru_cache(maxsize=2)  # all masks are read for it
 def known_of(path: Path, content_hash: str) -> Known:
-    """What is known of the file of this content, by its masks; no questions where train or test has none."""
+    """What is known of the file of this content, by its masks; no questions where train or test has none.
+
+    None about what no test image shows, either: to call all of it the rest would be right everywhere.
+    """
     info, n, without = read_info(path), dict[str, int](), dict[str, int]()
+    tested = set[str]()
 
     def scenes() -> Iterator[Masks]:
         for split in info.splits:
@@ -41,9 +45,11 @@ def known_of(path: Path, content_hash: str) -> Known:
                 there = annotated(truth)
                 n[split] += int(there.sum())
                 without[split] += int((~there).sum())
+                if split == "test":
+                    tested.update(name for name, mask in truth.masks.items() if mask.any())
                 yield truth.masks
 
-    found = questions(scenes())
+    found = [each for each in questions(scenes()) if tested & set(each.masks)]
     return Known(found if n.get("train") and n.get("test") else [], n, without)
 
 

@@ -66,7 +66,8 @@ def adopt(
     find_device(device)
     info = verify(dataset_or_default(data, data_folder, runs, console))
     check(info, named=shlex.join(asked.words))
-    images = to_device(read_split(info.path, info.first.name, stop=TRIAL).images, CPU, max_size=MAX_SIZE)
+    few = read_split(info.path, info.first.name, stop=min(TRIAL, info.first.n))
+    images = to_device(few.images, CPU, max_size=MAX_SIZE)
     made = _made(asked, images.float() / 255, measured, console)
     dataset = {"path": str(info.path), "hash": info.content_hash, "name": info.name}
     return _keep(asked, made, dataset, (info.first.height, info.first.width), info.classes, runs, console).name

@@ -89,13 +89,17 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def write(opened: OpenedRun, formats: Sequence[str], folder: Path) -> list[Written]:
-    """The files of an export and their card, in a folder that is made."""
+    """The files of an export and their card, in a folder that is made; all of them or, if one is refused, none."""
     folder.mkdir(parents=True, exist_ok=True)
     known = _known()
-    for each in known.values():  # of an export before, which may be of other weights
-        (folder / each.file).unlink(missing_ok=True)
-    written = [known[name].write(opened, folder) for name in dict.fromkeys(formats)]
-    write_text(folder / FILE, card(opened, written))
+    with TemporaryDirectory(dir=folder) as temporary:
+        place = Path(temporary)
+        written = [known[name].write(opened, place) for name in dict.fromkeys(formats)]
+        write_text(place / FILE, card(opened, written))
+        for each in known.values():  # of an export before, which may be of other weights
+            (folder / each.file).unlink(missing_ok=True)
+        for path in place.iterdir():
+            path.replace(folder / path.name)
     return written
 
 

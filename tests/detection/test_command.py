@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
@@ -147,6 +148,39 @@ def test_what_does_not_go_is_one_line(words: tuple[str, ...], line: str) -> None
     done = detect(NAME, "--preset", "quick", *words)
     assert done.exit_code in (1, 2)
     assert line in f"{done.output}{done.exception}"
+
+
+@pytest.mark.parametrize(
+    "damaged", ["{}", '{"seed": 0, "loss": 1}', '{"seed": 0, "loss": 1, "boxes": 2, "masks": {}}', "[]", "{"]
+)
+def test_damaged_scores_of_a_training_are_refused(damaged: str) -> None:
+    measured(*UNET, "--trials", "1", "--no-baselines")
+    (done,) = (Path("runs") / NAME / "detect").glob("*.json")
+    done.write_text(damaged)
+    said = detect(NAME, "--preset", "quick", "--trials", "1", "--no-baselines")
+    assert said.exit_code == 1
+    assert isinstance(said.exception, ValueError)
+    assert str(done) in str(said.exception)
+
+
+@pytest.mark.parametrize("damaged", [{"detector": []}, {"detector": {}}, [1], b"junk"])
+def test_a_damaged_state_of_a_training_is_refused(damaged: Any) -> None:
+    measured(*UNET, "--trials", "1", "--no-baselines")
+    (done,) = (Path("runs") / NAME / "detect").glob("*.json")
+    state = done.with_suffix(".pt")
+    done.unlink()
+    if isinstance(damaged, bytes):
+        state.write_bytes(damaged)
+    else:
+        torch.save(damaged, state)
+    said = detect(NAME, "--preset", "quick", "--trials", "1", "--no-baselines")
+    assert isinstance(said.exception, ValueError)
+    assert str(said.exception) == f"expected the state of a training in {state}, found another; remove it"
+
+
+def test_one_image_is_enough() -> None:
+    generate("scenes", out=Path("data/one.h5"), n=1, n_test=1, size=16, seed=1)
+    assert measured(*UNET, "--data", "data/one.h5", "--trials", "1", "--no-baselines")["n"] == 1
 
 
 def test_without_pycocotools_it_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

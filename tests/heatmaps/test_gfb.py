@@ -60,8 +60,9 @@ def test_all_is_each_and_others_are_refused_in_a_line(method: Method) -> None:
     for name in ("gfb", "gfb:0", "gfb:all"):
         with pytest.raises(ValueError, match="needs a run with the branch lcr"):
             choose_maps(bare, [name], has_weights=False, attention=None)
-    with pytest.raises(ValueError, match="type: --maps gfb:0, or --maps gfb:all"):
-        Heatmap(maps=("gfb:first",))
+    for odd in ("first", "", "-1", "01", "1e3", "9" * 5000, "0:1"):
+        with pytest.raises(ValueError, match="type: --maps gfb:0, or --maps gfb:all"):
+            Heatmap(maps=(f"gfb:{odd}",))
 
 
 def test_the_mosaic_has_every_filter_with_how_often_it_is_the_largest(tmp_path_factory: Any) -> None:

@@ -296,6 +296,31 @@ def test_labels_are_cut_as_images_are_and_black_borders_do_not_count() -> None:
     assert (framed[:, :, 10:] == NONE).all()
 
 
+def test_what_no_test_image_shows_is_no_question(tmp_path: Path) -> None:
+    """Nothing but the rest would be right everywhere, 100 %."""
+    train, test = masks(12), masks(10, seed=1)
+    both = (
+        {"disc": np.ones_like(train["disc"]), "bar": train["bar"]},
+        {"disc": test["disc"], "bar": test["bar"] & False},
+    )
+    path = file_of(tmp_path / "d.h5", ("train", both[0]), ("test", both[1]))
+    assert [each["name"] for each in measured(Levels(), path)["encoder"]["questions"]] == ["disc"]
+
+
+def test_one_class_everywhere_has_no_mean() -> None:
+    found = score(np.array([[[0, 0], [0, 9]], [[0, 0], [0, 9]]]), seed=0)
+    assert found["miou"] == {"value": None, "ci": None}
+    assert found["accuracy"]["value"] == 1.0
+
+
+def test_voids_alone_are_refused(tmp_path: Path) -> None:
+    void = {"pet": np.zeros((6, SIDE, SIDE), bool), "border": np.ones((6, SIDE, SIDE), bool)}
+    test = {"pet": np.ones((6, SIDE, SIDE), bool), "border": np.zeros((6, SIDE, SIDE), bool)}
+    path = file_of(tmp_path / "d.h5", ("train", void), ("test", test))
+    with pytest.raises(ValueError, match="expected pixels of train that count, found border and void alone"):
+        probekit.probe(Levels(), path, also="dense")
+
+
 def test_pixels_of_a_cell_are_its_features() -> None:
     images = torch.rand(2, 3, 8, 12)
     found = pixel_maps(images, (2, 3))

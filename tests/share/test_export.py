@@ -214,6 +214,17 @@ def test_what_is_no_export_is_never_replaced(home: Path) -> None:
         assert told == f"expected an export or nothing at {folder}, found something else; choose another --out"
 
 
+def test_an_export_stays_whole_when_another_is_refused(home: Path) -> None:
+    run("export", "mine", "--out", "shared")
+    before = {path.name: path.read_bytes() for path in Path("shared").iterdir()}
+    assert "expected a backbone of timm" in refused(
+        "export", "mine", "--out", "shared", "--overwrite", "--to", "onnx,torchvision"
+    )
+    assert {path.name: path.read_bytes() for path in Path("shared").iterdir()} == before
+    refused("export", "mine", "--out", "new", "--to", "safetensors,torchvision")
+    run("export", "mine", "--out", "new")
+
+
 def test_odd_wishes_are_refused_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         "unknown format 'onx'; known: detectron2, onnx, safetensors, timm, torchvision; did you mean 'onnx'?"

@@ -166,6 +166,8 @@ def test_lcr_tables_3_and_5() -> None:
         assert there in ("Cars", "")
         scores = (RANK1, "last/rank-5", "last/mAP")
         assert [numbers(fifth, score, side, ("stanford-cars",))[0] for score in scores] == floats(more[-3:])
+    assert numbers(load("lcr-figure4"), RANK1, "k32@branch", ("cub200",)) == [49.69]
+    assert "49.69% with K around 32" in (PAPERS / "lcr.txt").read_text()
 
 
 @needs_papers

@@ -21,7 +21,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
-from probekit.registry import LOGGERS
+from probekit.registry import LOGGERS, loggers_named
 from probekit.run import Run
 from probekit.train import logged
 from probekit.train.logged import Logged, chosen
@@ -296,3 +296,7 @@ def test_none_is_imported_unless_it_is_asked_for() -> None:
         users |= {path.stem: packages & found} if packages & found else {}
         assert not own & found
     assert users == {"tensorboard": {"torch.utils.tensorboard"}, "wandb": {"wandb"}, "mlflow": {"mlflow"}}
+
+
+def test_a_logger_that_is_typed_twice_writes_once() -> None:
+    assert loggers_named("csv, tensorboard,csv,none") == ["csv", "tensorboard"]

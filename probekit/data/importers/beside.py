@@ -60,7 +60,8 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
     if unused:
         notes.append(f"{len(unused):,} rows of {path} name no image here, the first {unused[0]!r}")
     if several:
-        shown = {key: label.encode("latin-1") for key, label in labels.items()}
+        kinds = {"0": ABSENT, "1": PRESENT}
+        shown = {key: bytes(kinds[each] for each in label) for key, label in labels.items()}
         return {split: [(shown[key], key, file) for key, file in sorted(found)] for split, found in files.items()}
     return {split: sorted((labels[key], key, file) for key, file in found) for split, found in files.items()}
 
@@ -86,12 +87,12 @@ def _several(typed: str, columns: Sequence[str], path: Path) -> tuple[str, ...]:
 
 
 def _flags(columns: Sequence[str], rows: Sequence[Sequence[str]], several: Sequence[str], path: Path) -> list[str]:
-    """For each row a character a column, of `ABSENT` or `PRESENT`; a ValueError for others than 0 or -1, and 1."""
+    """For each row a 0 or 1 a column, as text; a ValueError for others than 0 or -1, and 1."""
     places = [columns.index(name) for name in several]
     found = {row[place].strip() for row in rows for place in places}
     for pair in (("0", "1"), ("-1", "1")):
         if found <= set(pair):
-            return ["".join(chr(PRESENT if row[place].strip() == "1" else ABSENT) for place in places) for row in rows]
+            return ["".join(str(int(row[place].strip() == "1")) for place in places) for row in rows]
     odd = ", ".join(map(repr, sorted(found)[:SHOWN]))
     raise ValueError(
         f"expected 0 and 1, or -1 and 1, in the columns {_shown(several)} of {path}, found {odd}; what is hidden or "

@@ -55,7 +55,8 @@ def kept_of(store: str | None, crop: str | None, size: int | None) -> Kept | Non
     if store in (None, PIXELS):
         if crop is not None:
             raise ValueError(
-                f"expected --store original or short:N with --test-crop, found {store}; type --store short:512"
+                f"expected --store original or short:N with --test-crop, found {store or 'no --store'}; "
+                "type --store short:512"
             )
         return None
     found = re.fullmatch(rf"{ORIGINAL}|{SHORT}:(\d{{1,5}})", store)

@@ -19,11 +19,13 @@ from probekit.h5 import (
     Block,
     DatasetWriter,
     EncodedBlock,
+    Objects,
     Split,
     as_columns,
     chunk_rows,
     decode,
     pack,
+    pack_objects,
 )
 from probekit.h5.file import file_info, file_rows
 
@@ -61,6 +63,7 @@ class _Run:
     masks: list[NDArray[Any]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     signs: list[Signs] = field(default_factory=list)
+    objects: list[Objects] = field(default_factory=list)
 
     @property
     def full(self) -> bool:
@@ -187,6 +190,7 @@ class _Blocks:
             run.masks += [] if found.masks is None else [found.masks]
             run.sizes += [] if found.size is None else [found.size]
             run.signs += [] if found.signs is None else [found.signs]
+            run.objects += [] if found.objects is None else [found.objects]
             if not isinstance(image, bytes):
                 self.expect_shape(item.key, image.shape)
             if run.full:
@@ -222,14 +226,15 @@ class _Blocks:
             return None
         labels, factors = self.source.columns(run.kept)
         masks = np.stack(run.masks) if run.masks else None
+        objects = pack_objects(run.objects) if run.objects else None
         if self.form.encoded or self.form.photographs:
             shape, sizes = self._shape_of_encoded(), np.array(run.sizes, np.int32) if run.sizes else None
             files = [image for image in run.images if isinstance(image, bytes)]
             crop = self.form.photographs.crop if self.form.photographs else None
-            return EncodedBlock(shape, files, as_columns(labels, factors), masks, sizes, crop)
+            return EncodedBlock(shape, files, as_columns(labels, factors), masks, sizes, crop, objects)
         images = [image for image in run.images if not isinstance(image, bytes)]
         joined = np.stack(images) if self.form.size is None else _joined(images)
-        return pack(Split(joined, labels, factors, masks), self.form.compression)
+        return pack(Split(joined, labels, factors, masks, objects), self.form.compression)
 
 
 def _joined(images: Sequence[Pixels]) -> Pixels:

@@ -63,12 +63,18 @@ class Dense(Probe):
     of_layer = (PIXELS, PLACE, CEILING)
 
     def check(self, conditions: "Conditions") -> None:
+        from probekit.h5 import read_info
         from probekit.probes.scenes import Scenes, known_of
 
         info, opened = conditions.labels.info, conditions.opened
         for split in ("train", "test"):
             if split not in info.splits:
                 raise ValueError(f"expected a train and a test split with masks for --dense, found no {split}")
+        if info.first.crop != read_info(info.path).first.crop:  # the masks are of what the file's own takes
+            raise ValueError(
+                f"expected masks for --dense, found none seen through the test crop {info.first.crop}; leave "
+                "--test-crop out"
+            )
         if not known_of(info.path, info.content_hash).questions:
             raise ValueError(
                 f"expected masks for --dense, found none in {info.path}; type: --data FILE, of gen or of a set that "

@@ -143,6 +143,8 @@ def test_what_is_not_shrunk_keeps_its_masks() -> None:
 
 VOC_DAMAGES = {
     "no XML": ("<annotation><object>", "its annotation cannot be read: no element found"),
+    "another encoding": ("<?xml version='1.0' encoding='nosuch'?><annotation/>", "cannot be read: unknown encoding"),
+    "another page": ("<html></html>", "its annotation is no <annotation>, but a <html>"),
     "another class": (
         f"<annotation>{OBJECT.format('cow boy', 0, 1, 1, 2, 2)}</annotation>",
         "an object 'cow boy', which",
@@ -169,6 +171,29 @@ COCO_DAMAGES: dict[str, tuple[dict[str, Any], str]] = {
     "half a point": ({"segmentation": [[1, 2, 3, 4, 5]]}, "expected bbox, iscrowd and segmentation of each object"),
     "another class": ({"category_id": 9}, "expected objects of listed images and classes"),
     "no image": ({"image_id": "a"}, "expected a whole number image_id"),
+    "an outline out of this world": (
+        {"segmentation": [[1e9, 5, 42, 5, 42, 15]]},
+        "expected bbox, iscrowd and segmentation of each object",
+    ),
+    "a box out of this world": ({"bbox": [1, 2, 1e39, 3]}, "expected bbox, iscrowd and segmentation of each object"),
+    "parts of runs": (
+        {"segmentation": {"counts": [0.5, 1199.5], "size": [30, 40]}},
+        "expected bbox, iscrowd and segmentation of each object",
+    ),
+    "packed runs": (
+        {"segmentation": {"counts": "1200", "size": [30, 40]}},
+        "expected bbox, iscrowd and segmentation of each object",
+    ),
+    "runs of runs": (
+        {"segmentation": {"counts": [[0, 1200]], "size": [30, 40]}},
+        "expected bbox, iscrowd and segmentation of each object",
+    ),
+    "runs without a size": (
+        {"segmentation": {"counts": [0, 1200]}},
+        "expected bbox, iscrowd and segmentation of each object",
+    ),
+    "runs lying down": ({"segmentation": {"counts": [0, 1200], "size": [40, 30]}}, "other than 40x30 pixels"),
+    "a crowd in words": ({"iscrowd": "0"}, "expected bbox, iscrowd and segmentation of each object"),
     "a mask of another size": ({"segmentation": {"counts": [3], "size": [1, 3]}}, "a mask of other than 40x30 pixels"),
 }
 
@@ -186,6 +211,18 @@ def test_json_that_ends_early_is_refused(tmp_path: Path) -> None:
     path = plan.root / "annotations" / "instances_train2017.json"
     path.write_bytes(path.read_bytes()[:-200])
     assert "expected JSON in" in refused(official, plan.root, "--boxes", "--subset", "--out", tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("boxes", [(), ("--boxes",)])
+def test_images_of_one_id_and_lists_without_objects_are_refused(tmp_path: Path, boxes: tuple[str, ...]) -> None:
+    official, plan = build("coco2017", tmp_path)
+    path = plan.root / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    typed = (official, plan.root, *boxes, "--subset", "--out", tmp_path / "a.h5")
+    path.write_text(json.dumps(content | {"images": [*content["images"], content["images"][0]]}))
+    assert "expected images of different ids in" in refused(*typed)
+    path.write_text(json.dumps(content | {"annotations": None}))
+    assert "expected objects in annotations of" in refused(*typed)
 
 
 def test_boxes_of_other_sets_are_refused(tmp_path: Path) -> None:

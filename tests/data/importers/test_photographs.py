@@ -213,7 +213,7 @@ def test_large_files_make_small_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     [
         (("--store", "short"), "type --store short:512"),
         (("--store", "short:0"), "N from 1 to 4096"),
-        (("--test-crop", "256:224"), "type --store short:512"),
+        (("--test-crop", "256:224"), "found no --store; type --store short:512"),
         (("--store", "pixels", "--test-crop", "256:224"), "found pixels"),
         (("--store", "original", "--test-crop", "224:256"), "no larger than what it is cut from"),
         (("--store", "original", "--test-crop", "256:224", "--size", "224"), "leave one out"),

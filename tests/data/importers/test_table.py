@@ -65,6 +65,8 @@ def test_columns_of_zeros_and_ones_are_classes_of_which_an_image_has_any_number(
             opened(root, text, column)
     with pytest.raises(ValueError, match=r"found '-1', '0', '1'; what is hidden or uncertain has no label here"):
         opened(root, text.replace("1.png,1", "1.png,-1"), "hat,smiles")
+    with pytest.raises(ValueError, match=r"expected one class for 'a/1.png' in .+, found '00', '11'$"):
+        opened(root, text.replace(",-1", ",0") + "1.png,0,0,x,0\n", "hat,smiles")
     named = text.replace("kind", '"hat,smiles"')
     assert opened(root, named, "hat,smiles").classes == ("x", "y"), "a column of that name"
 

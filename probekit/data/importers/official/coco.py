@@ -22,18 +22,23 @@ from probekit.h5.objects import IS_CROWD, Runs, runs_of
 
 SETS = {"train": "train2017", "test": "val2017"}
 N_CLASSES = 80
+FARTHEST = 2.0**16  # px from the corner, either way: pycocotools draws lines of any length point by point, in memory
 INSTALL = "type: pip install 'ijson>=3.3' 'pycocotools>=2.0.8'"
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An object: its class, box (x, y, width, height), whether it is a crowd, and its outlines, or runs of a crowd."""
+    """An object: its class, box (x, y, width, height), whether it is a crowd, and its outlines, or runs of a crowd.
+
+    `size`: (H, W) that the runs are said to be of.
+    """
 
     label: int
     box: NDArray[np.float32]
     crowd: bool
     outlines: tuple[NDArray[np.float32], ...]
     runs: Runs | None
+    size: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def _runs(found: Instance, shape: tuple[int, int]) -> Runs:
 
     height, width = shape
     if found.runs is not None:
-        if int(found.runs.sum(dtype=np.int64)) != height * width:
+        if found.size != shape or int(found.runs.sum(dtype=np.int64)) != height * width:
             raise Broken(f"its annotations have a mask of other than {width}x{height} pixels")
         return found.runs
     parts = coco_mask.frPyObjects([outline.astype(float).tolist() for outline in found.outlines], height, width)
@@ -104,7 +109,10 @@ def _photos(folder: Path, name: str, path: Path, names: Mapping[int, str], choic
         key, size = str(each.get("file_name")), (_whole(each, "height", path), _whole(each, "width", path))
         if "/" in key or key.startswith("."):
             raise ValueError(f"expected plain file names of images in {path}, found {key!r}")
-        sizes[_whole(each, "id", path)] = key, size
+        image = _whole(each, "id", path)
+        if image in sizes:
+            raise ValueError(f"expected images of different ids in {path}, found {image} twice")
+        sizes[image] = key, size
     for each in _read(path, "annotations.item"):
         image, category = _whole(each, "image_id", path), _whole(each, "category_id", path)
         if image not in sizes or category not in numbers:
@@ -112,6 +120,8 @@ def _photos(folder: Path, name: str, path: Path, names: Mapping[int, str], choic
         shown.setdefault(image, bytearray([ABSENT] * len(numbers)))[numbers[category]] = PRESENT
         if choices.boxes:
             held.setdefault(image, []).append(_instance(each, numbers[category], path))
+    if not shown:
+        raise ValueError(f"expected objects in annotations of {path}, found none; unpack annotations_trainval2017.zip")
     nothing, stamp = bytes([ABSENT] * len(numbers)), file_stamp(path)
     return [
         Photo(
@@ -126,11 +136,12 @@ def _photos(folder: Path, name: str, path: Path, names: Mapping[int, str], choic
 
 def _instance(found: Mapping[str, Any], label: int, path: Path) -> Instance:
     try:
-        box = np.array(found["bbox"], np.float32)
-        shape, crowd = found["segmentation"], bool(found["iscrowd"])
-        runs = np.array(shape["counts"], np.uint32) if isinstance(shape, dict) else None
-        outlines = () if runs is not None else tuple(np.array(each, np.float32) for each in shape)
-        sound = box.shape == (4,) and bool(np.isfinite(box).all()) and bool((box[2:] >= 0).all())
+        box, shape, crowd = _numbers(found["bbox"]), found["segmentation"], found["iscrowd"]
+        packed = isinstance(shape, dict)
+        runs = np.array([_count(each) for each in shape["counts"]], np.uint32) if packed else None
+        size = tuple(shape["size"]) if packed else ()
+        outlines = () if packed else tuple(map(_numbers, shape))
+        sound = box.shape == (4,) and bool((box[2:] >= 0).all()) and crowd in (0, 1)
         sound = sound and all(each.ndim == 1 and len(each) >= 6 and len(each) % 2 == 0 for each in outlines)
         if not sound or (runs is None and not outlines):
             raise ValueError("none of it")
@@ -139,7 +150,22 @@ def _instance(found: Mapping[str, Any], label: int, path: Path) -> Instance:
             f"expected bbox, iscrowd and segmentation of each object in {path}, found others in that of id "
             f"{found.get('id')!r:.20}"
         ) from error
-    return Instance(label, box, crowd, outlines, runs)
+    return Instance(label, box, bool(crowd), outlines, runs, size)
+
+
+def _numbers(found: Any) -> NDArray[np.float32]:
+    """Coordinates; a ValueError if one is none, or farther than any image reaches."""
+    numbers = np.array(found, np.float64)
+    if not (np.abs(numbers) <= FARTHEST).all():
+        raise ValueError("too far")
+    return numbers.astype(np.float32)
+
+
+def _count(found: Any) -> int:
+    """Pixels of a run; a ValueError for what is no whole number, as of runs packed into text."""
+    if not isinstance(found, int):
+        raise ValueError("no count")
+    return found
 
 
 def _whole(found: Mapping[str, Any], name: str, path: Path) -> int:

@@ -11,6 +11,7 @@ from probekit.data.importers.images import File
 from probekit.h5 import Objects
 from probekit.h5.objects import IS_DIFFICULT
 
+ROOT = "annotation"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -30,8 +31,10 @@ class Annotated(File):
         """Boxes from the outer edges of their pixels; a `Broken` if the annotation is missing or damaged."""
         try:
             root = ElementTree.fromstring(read_bytes(Path(self.annotation)))
-        except (OSError, ValueError, ElementTree.ParseError) as error:
+        except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:  # LookupError: of its encoding
             raise Broken(f"its annotation cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        if root.tag != ROOT:
+            raise Broken(f"its annotation is no <{ROOT}>, but a <{root.tag:.20}>")
         boxes, labels, flags = [], [], []
         for found in root.iterfind("object"):
             name = found.findtext("name", "").strip()
@@ -54,5 +57,5 @@ def _box(found: ElementTree.Element, shape: tuple[int, int]) -> tuple[float, flo
         raise Broken(f"its annotation has a box without {', '.join(SIDES)} in numbers") from error
     height, width = shape
     if not (1 <= x0 <= x1 <= width and 1 <= y0 <= y1 <= height):
-        raise Broken(f"its annotation has a box {', '.join(texts)} that is not within its {width}x{height} pixels")
+        raise Broken(f"its annotation has a box {', '.join(texts):.40} that is not within its {width}x{height} pixels")
     return x0 - 1, y0 - 1, x1, y1
