@@ -10,7 +10,7 @@ from rich.console import Console
 
 from probekit.data.locate import run_or_newest
 from probekit.data.split import CPU
-from probekit.files import read_text, write_text
+from probekit.files import read_text, sync_folder, write_text
 from probekit.registry import EXPORTS, get, nearest
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import Run
@@ -100,6 +100,7 @@ def write(opened: OpenedRun, formats: Sequence[str], folder: Path) -> list[Writt
             (folder / each.file).unlink(missing_ok=True)
         for path in place.iterdir():
             path.replace(folder / path.name)
+        sync_folder(folder)
     return written
 
 
