@@ -217,7 +217,7 @@ def test_crowds_are_not_learned_from(tmp_path: Path) -> None:
 def test_what_no_detector_can_stand_on_is_refused() -> None:
     other = unet()
     other.stride = 14
-    with pytest.raises(ValueError, match="a power of two px wide, .* found 14 in a"):
+    with pytest.raises(ValueError, match=r"a power of two px wide, .* found 14 in a"):
         check_encoder(other, "a")
     other.has_map = False
     with pytest.raises(ValueError, match="expected an encoder with a feature map that can be trained, found a"):
