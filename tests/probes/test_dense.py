@@ -40,6 +40,7 @@ from probekit.probes.dense import (
 from probekit.probes.measurements.dense import CEILING, PIXELS, PLACE
 from probekit.probes.protocol import GRID
 from probekit.statistics import RESAMPLES
+from tests.data.importers.test_official import build, imported
 from tests.datasets import noise_npz, small_shapes
 
 pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines")
@@ -293,6 +294,17 @@ def test_labels_are_cut_as_images_are_and_black_borders_do_not_count() -> None:
     np.testing.assert_array_equal(framed[:, 2:10, 2:10], labels)
     assert (framed[:, :2] == NONE).all()
     assert (framed[:, :, 10:] == NONE).all()
+
+
+def test_masks_of_another_test_crop_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file keeps masks as its own crop shows them."""
+    monkeypatch.chdir(tmp_path)
+    official, plan = build("oxford-pets", tmp_path)
+    info = imported(official, plan.root, "--store", "original")
+    network = ("--encoder", "unet", "--set", "model.width=4", "--set", "model.depth=2", "--protocol", "fixed")
+    done = typed("probe", *network, "--data", info.path, "--dense", "--test-crop", "40:32")
+    told = f"expected the test crop {info.first.crop}, which the masks of {info.path} are of, with --dense, found 40:32"
+    assert str(done.exception) == f"{told}; leave --test-crop out"
 
 
 def test_what_no_test_image_shows_is_no_question(tmp_path: Path) -> None:

@@ -62,12 +62,19 @@ class Dense(Probe):
     several = True
 
     def check(self, conditions: "Conditions") -> None:
+        from probekit.h5 import read_info
         from probekit.probes.scenes import Scenes, known_of
 
         info, opened = conditions.labels.info, conditions.opened
         for split in ("train", "test"):
             if split not in info.splits:
                 raise ValueError(f"expected a train and a test split with masks for --dense, found no {split}")
+        own = read_info(info.path).first
+        if own.masked and not info.first.masked:
+            raise ValueError(
+                f"expected the test crop {own.crop}, which the masks of {info.path} are of, with --dense, found "
+                f"{info.first.crop}; leave --test-crop out"
+            )
         if not known_of(info.path, info.content_hash).questions:
             raise ValueError(
                 f"expected masks for --dense, found none in {info.path}; type: --data FILE, of gen or of a set that "
