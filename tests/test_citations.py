@@ -25,6 +25,7 @@ SECTIONS = {
         "3.2": "EPSILON|temperature|Inference",
         "4.1": "lr =|projection_dim|epochs|batch|size|MoCo|crop",
         "4.3": "retrieval",
+        "4.5": "filters|rank-1",
     },
     "xcorr": {
         "1.2": "sigmoid|recipe|normalise|clusters|mu|cls|temperature|lr_share|epochs|runs|batch|prototypes|warm",

@@ -228,7 +228,10 @@ def heatmap(
         }
         print_json(told if len(told) > 1 else next(iter(told.values())))
         return
-    show_results([each for own in results.values() for each in own], console, full=full)
+    for name, own in results.items():
+        if len(results) > 1:
+            console.print(f"{name}:")
+        show_results(own, console, full=full)
     first = quote(opened[0].run.argument)
     console.print(
         f"next: probekit exam {first}   or   probekit report {first}   (what the scores mean: docs/heatmaps.md)"

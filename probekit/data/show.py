@@ -174,7 +174,8 @@ def grid_figure(path: Path, *, split: str | None = None, columns: int = 8) -> Fi
     if labels is not None and len(info.classes) > len(rows) and not paired:
         title += f", the first {len(rows)} of {len(info.classes)} classes"
     if keys:
-        title += f"\n{EVIDENCE_IS if info.generator else 'Outlined: the masks of the file.'}"
+        evidence = any(name.startswith(EVIDENCE) for name in keys.values())
+        title += f"\n{EVIDENCE_IS if evidence else 'Outlined: the masks of the file.'}"
     heads = roles or ["image", "outlined"] * (columns // 2) * bool(keys)
     names = {colour: name.removeprefix(EVIDENCE) for colour, name in keys.items()}
     heads = heads[: max(len(images) for _, images in lines)]
@@ -197,8 +198,13 @@ def _choose(info: DatasetInfo, labels: NDArray[Any] | None, split: str, most: in
         return np.asarray(labels[:, k] == PRESENT if labels.ndim == 2 else labels == k)
 
     present = [k for k in range(len(info.classes)) if of_class(k).any()][:MAX_CLASSES]
-    firsts = {k: np.flatnonzero(of_class(k))[:LOOKED_AT].tolist() for k in present}
-    return [(info.classes[k], _differing(info, split, firsts[k], most)) for k in present]
+    rows: list[tuple[str, list[int]]] = []
+    for k in present:  # an image of several labels stands under another class only where there are too few others
+        own = np.flatnonzero(of_class(k))
+        others = np.setdiff1d(own, [index for _, shown in rows for index in shown])
+        candidates = (others if len(others) >= most else own)[:LOOKED_AT].tolist()
+        rows.append((info.classes[k], _differing(info, split, candidates, most)))
+    return rows
 
 
 def _differing(info: DatasetInfo, split: str, indices: Sequence[int], most: int) -> list[int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from generators import GENERATORS, Generator
 from probekit.data.seen import objects_seen
-from probekit.h5 import PRESENT, DatasetInfo, Objects, Split, read_split
+from probekit.h5 import PRESENT, DatasetInfo, Objects, Split, read_images, read_split
 from probekit.h5.objects import mask_of
 
 LABEL_MASK, LABEL_BOXES = "mask of the label", "boxes of the label"
@@ -191,10 +191,14 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     independent.
     """
     about = info.splits[split]
-    rows = read_split(info.path, split, masks=about.masked, objects=about.boxed)
-    own = bases(rows.factors, len(rows.images))
+    whole = not about.encoded  # of images kept as files only those are decoded that are looked at
+    rows = read_split(info.path, split, images=whole, masks=about.masked and whole, objects=about.boxed)
+    own = bases(rows.factors, about.n)
     index = own[spaced(len(own), n)]
     taken = _taken(rows, index)
+    if not whole:
+        seen = read_images(info.path, split, index.tolist())
+        taken = replace(taken, images=seen.images, masks=seen.masks)
     if rows.objects is not None:
         taken = replace(taken, objects=objects_seen(rows.objects, info.path, split, index, about.crop))
     return Truth(info, taken, index)

@@ -120,6 +120,7 @@ class Detection(Measurement):
                 pair = paired_seeds(_aps(first, kind), _aps(row, kind))
                 if pair["mean"] is not None:
                     ends = "" if pair["ci"] is None else f" {scored(100 * pair['mean'], _percent(pair['ci']), 1).ends}"
+                    ends += "" if pair["testable"] else f"; too few trainings for an interval ({pair['n']} each)"
                     told = f"{KINDS[kind]}AP of {first['name']} minus that of {row['name']}"
                     found.append(f"{told}: {points(pair['mean']).number} points{ends}.")
         return [f"{each[:1].upper()}{each[1:]}" for each in found]

@@ -221,7 +221,7 @@ def _trial(work: Work, opened: Opened, name: str, kind: str, seed: int, trials: 
         return build_detector(encoder, work.recipe, len(work.info.classes), work.models)
 
     batches = Batches(work.train, work.recipe.batch, seed, flips=work.flips, masked=work.recipe.masked)
-    with progress_bar(told, work.console) as advance:
+    with progress_bar(told, work.console, "iterations") as advance:
         trained = Training(make, work.recipe, seed, opened.device, state).run(batches, advance)
     detector, loss = trained
     with progress_bar(f"{told}, test", work.console) as advance:

@@ -36,7 +36,7 @@ def score(
     """
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
         truth = _truth(objects, shapes, classes)
-        answers = _answers(found, masked=masked)
+        answers = _answers(found, shapes, masked=masked)
         return {name: _scored(truth, answers, KINDS[name]) for name in (KINDS if masked else ("boxes",))}
 
 
@@ -109,21 +109,18 @@ def _packed(runs: Runs, shape: Shape) -> Any:
     return coco_mask.frPyObjects({"counts": runs.tolist(), "size": list(shape)}, *shape)
 
 
-def _answers(found: Sequence[Found], *, masked: bool) -> list[dict[str, Any]]:
+def _answers(found: Sequence[Found], shapes: Sequence[Shape], *, masked: bool) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
-    for image, each in enumerate(found, start=1):
+    for image, (each, shape) in enumerate(zip(found, shapes, strict=True), start=1):
+        masks = each.masks if masked else None
         for k, (x0, y0, x1, y1) in enumerate(each.boxes.astype(float).tolist()):
-            answer: dict[str, Any] = {
-                "image_id": image,
-                "category_id": int(each.labels[k]) + 1,
-                "score": float(each.scores[k]),
-            }
-            answer["bbox"] = [x0, y0, x1 - x0, y1 - y0]
-            if masked:
-                assert each.masks is not None
-                packed = coco_mask.encode(np.asfortranarray(each.masks[k].astype(np.uint8)))
-                answer["segmentation"] = packed
-            else:
-                answer["segmentation"] = None
-            answers.append(answer)
+            answers.append(
+                {
+                    "image_id": image,
+                    "category_id": int(each.labels[k]) + 1,
+                    "score": float(each.scores[k]),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "segmentation": None if masks is None else _packed(masks[k], shape),
+                }
+            )
     return answers

@@ -18,6 +18,7 @@ from probekit.detection.pictures import Batches, Pictures, in_batches
 from probekit.detection.protocol import MOMENTUM, Recipe
 from probekit.device import told
 from probekit.files import replaced_file
+from probekit.h5.objects import Runs, runs_of
 from probekit.models.tensor_files import read_torch
 from probekit.restore.build import stream_seed
 
@@ -30,12 +31,15 @@ Advance = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Found:
-    """What a detector finds in an image: boxes `[n, 4]`, labels `[n]` from 0, scores `[n]`, masks `[n, H, W]`."""
+    """What a detector finds in an image: boxes `[n, 4]`, labels `[n]` from 0, scores `[n]`, the runs of each mask.
+
+    Not the masks themselves: those of COCO's 5,000 test images would take 150 GB.
+    """
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
-    masks: NDArray[np.bool_] | None
+    masks: tuple[Runs, ...] | None
 
 
 @contextmanager
@@ -132,13 +136,13 @@ def find(
         images = [pictures.image(row).to(device) for row in rows]
         transform.min_size = (recipe.test_scale or min(images[0].shape[1:]),)
         for each in detector(images):
-            masks = each["masks"][:, 0] > SURE if recipe.masked else None
+            masks = (each["masks"][:, 0] > SURE).cpu().numpy() if recipe.masked else None
             found.append(
                 Found(
                     each["boxes"].cpu().numpy(),
                     each["labels"].cpu().numpy() - 1,
                     each["scores"].cpu().numpy(),
-                    None if masks is None else masks.cpu().numpy(),
+                    None if masks is None else tuple(map(runs_of, masks)),
                 )
             )
         advance(len(found), len(pictures))

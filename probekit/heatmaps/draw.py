@@ -25,7 +25,7 @@ from probekit.results import data_name
 Pixels = NDArray[np.uint8]
 COLUMNS = 8  # images
 MOST_OF_A_CLASS = 3
-NAMES, BAR = 1.15, 0.75  # inches for the names of rows; of a cell for the scale
+NAMES, BAR = 1.15, 1.0  # inches for the names of rows; of a cell for the scale
 STEPS = 24  # shades of a scale
 COVERED = 0.99  # of the values of a row: its scale ends there, and the few beyond have the colour of its end
 ABOVE, BELOW = (213, 94, 0), (0, 114, 178)  # zero: Okabe and Ito's vermillion and blue
@@ -34,7 +34,8 @@ DIM, GROUND = 0.6, 0.2  # an image below a map has this contrast, from this grey
 ALIKE = 1e-4  # of the largest value: maps that differ by less are one
 TITLE = "Orange is above zero, blue below, on one scale a row, at its end."
 JUDGED = "Framed in blue, ✓: the probe is right; in orange, ✗: what it says instead."
-OF_LABEL = "White lines: what the label above is held against; under each map its AUROC against that."
+OF_LABEL = "White lines: the {} above; under each map its AUROC against these pixels."
+APART = "The maps of filters have a picture of their own."
 OUTLINED = "White lines: the evidence of the map's factor; under each map its AUROC against it."
 
 
@@ -57,7 +58,7 @@ def draw_gallery(
     """
     maps = list(_merged(_once(rows)))
     shown = choose(truth, predicted)
-    told = [TITLE, *[JUDGED] * (predicted is not None)]
+    told = [TITLE if maps else APART, *[JUDGED] * (predicted is not None)]
     title = f"Where {encoder_name(result)} looks on {data_name(result)}\n{' '.join(told)}"
     return _drawn(title, truth, shown, [(" = ".join(names), row) for names, row in maps])
 
@@ -94,7 +95,8 @@ def _drawn(title: str, truth: Truth, shown: Sequence[Sample], rows: Sequence[tup
     evidence = evidence_of(truth)
     colours = dict(zip(evidence, OUTLINES.values(), strict=False))
     lines = 1 + bool(evidence)
-    title += f" {OF_LABEL if set(evidence) <= set(OF_LABELS) else OUTLINED}" * bool(evidence)
+    if evidence and rows:  # boxes, where there are some, come last and hold their masks
+        title += f" {OF_LABEL.format(list(evidence)[-1]) if set(evidence) <= set(OF_LABELS) else OUTLINED}"
     keys = {colour: name.replace(EVIDENCE, "evidence of ") for name, colour in colours.items()}
     mosaic = Mosaic(lines + len(rows), len(shown) + BAR, title=title, keys=keys, heads=1, left=NAMES, below=1.1)
     mosaic.name(0, "image")
@@ -256,4 +258,5 @@ def dimmed(image: Pixels) -> NDArray[np.float64]:
 
 def _number(value: float) -> str:
     """Two digits, and an exponent only for the very large and the very small."""
-    return f"{value:.0f}" if value == 0 or 10 <= abs(value) < 1e5 else f"{value:.2g}"
+    told = f"{value:.0f}" if value == 0 or 10 <= abs(value) < 1e5 else f"{value:.2g}"
+    return re.sub(r"e([+-])0", r"e\1", told)  # e-8 for e-08

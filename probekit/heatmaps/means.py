@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.statistics import ENDS, MIN_IMAGES, RESAMPLES, mean_over_images, percentiles, ratio_over_images
+from probekit.statistics import (
+    ENDS,
+    MIN_IMAGES,
+    RESAMPLES,
+    mean_over_images,
+    percentiles,
+    ratio_over_images,
+    share_interval,
+)
 
 Values = NDArray[np.floating[Any]]  # [N], NaN where undefined
 
@@ -27,6 +35,10 @@ class OverImages:
     def ratio(self, above: Values, below: Values) -> dict[str, Any] | None:
         """`statistics.ratio_over_images`."""
         return ratio_over_images(above, below, seed=self.seed)
+
+    def share(self, hits: NDArray[np.bool_]) -> list[float] | None:
+        """The interval of the share of rows that are hits; None under 10 images."""
+        return share_interval(int(hits.sum()), len(hits))
 
     def part(self, rows: NDArray[np.int64]) -> "OverImages":
         """Of some of the rows."""
@@ -74,6 +86,16 @@ class OverClasses(OverImages):
             return None
         top, bottom = (self.mean(values)["mean"] for values in both)
         return {"mean": top / bottom, "ci": percentiles(tops[bottoms > 0] / bottoms[bottoms > 0])}
+
+    def share(self, hits: NDArray[np.bool_]) -> list[float] | None:
+        """Likewise, of resampled images; where all rows are alike, which resamples are, too, that of the images."""
+        image = np.unique(self.images, return_inverse=True)[1]
+        rows = np.bincount(image).astype(np.float64)
+        if hits.all() or not hits.any():
+            return share_interval(len(rows) * int(hits.all()), len(rows))
+        right = np.bincount(image[hits], minlength=len(rows)).astype(np.float64)
+        found = ratio_over_images(right, rows, seed=self.seed)
+        return None if found is None else found["ci"]
 
     def part(self, rows: NDArray[np.int64]) -> "OverClasses":
         """Of some of the rows."""

@@ -23,7 +23,6 @@ from probekit.heatmaps.score import area_average, localise, localise_ceiling, up
 from probekit.models.self_attention import Attended, attended
 from probekit.probes.baselines import LUMA, binarise
 from probekit.registry import ALL_PARTS, MAPS, map_named
-from probekit.statistics import share_interval
 
 DEFAULT_MAPS = ("cam", "gradcam", "gradcam-ssl", "attention", "input-gradient")
 OF_TRANSFORMERS = ("self-attention", "rollout")  # beside them, where there is self-attention
@@ -153,8 +152,7 @@ def _accuracy(work: Evaluation, predicted: NDArray[np.int64] | None) -> dict[str
     if work.labels is None or predicted is None:
         return None
     hits = predicted == work.labels.cpu().numpy()
-    correct, n = int(hits.sum()), len(hits)
-    return {"accuracy": correct / n, "ci": share_interval(correct, n), "n": n}
+    return {"accuracy": float(hits.mean()), "ci": work.means.share(hits), "n": len(hits)}
 
 
 def choose_maps(
@@ -210,7 +208,7 @@ def _ask_again(work: Evaluation, rows: list[Row], scored: list[dict[str, Any]], 
         left_out.append("Average Drop, Increase, Gain and the swap curve: they need labels, for a linear probe")
         return
     if not work.counterfactuals:
-        left_out.append("the swap curve: only generated images have counterfactuals")
+        left_out.append("the swap curve: these images have no counterfactuals")
     elif not set(work.questions.targets) & set(work.counterfactuals):
         left_out.append("the swap curve: it needs --target pair")
     some = spaced(len(work.questions), work.perturb)

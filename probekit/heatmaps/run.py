@@ -164,7 +164,7 @@ def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: i
         written = write_result(run, asked, result, stem_of((asked.name, result["checkpoint"]), data), figures)
         if opened.decodes:  # the ConRec paper's Figure 3
             written.append(draw_run(opened, Path(result["data"]), split=result["split"], seed=0)[0])
-        console.print(f"wrote {' and '.join(map(str, written))}")
+        console.print(f"wrote {', '.join(map(str, written))}")
     return Looked(result, work.truth, rows)
 
 

@@ -75,22 +75,29 @@ def _text(cell: Cell, *, brief: bool) -> str:
 
 
 class RateColumn(ProgressColumn):
-    """Images a second."""
+    """How many a second, of `unit`."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
 
     def render(self, task: Task) -> Text:
         """The rate so far, or "?"."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} images/s" if speed else "? images/s")
+        return Text(f"{speed:,.0f} {self.unit}/s" if speed else f"? {self.unit}/s")
 
 
 @contextmanager
-def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Yields `advance(done, total)`; draws on a terminal, and prints one line at the end elsewhere."""
+def progress_bar(what: str, console: Console, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
+    """Yields `advance(done, total)`; draws on a terminal, and prints one line at the end elsewhere.
+
+    `unit`: what is counted.
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        RateColumn(),
+        RateColumn(unit),
         TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=console)

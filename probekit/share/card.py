@@ -46,7 +46,7 @@ def card(opened: OpenedRun, written: Sequence[Written]) -> str:
         _left_out(opened),
         "## How to load it",
         *(each.usage for each in written),
-        "## What it was trained on",
+        "## What it was measured on" if run["state"] == IMPORTED else "## What it was trained on",
         _trained_on(run),
         _measured(report, run, opened.weights),
         "## Settings",
@@ -94,7 +94,7 @@ def _trained_on(run: Mapping[str, Any]) -> str:
     dataset, data = run["dataset"], run["data"]
     lines = [f"- dataset: {dataset['name']}, content hash `{dataset['hash'] or 'none'}`"]
     if run["state"] == IMPORTED:
-        lines = ["- trained elsewhere; probekit has measured it", *lines]
+        lines = ["- not trained by probekit, which has measured it on these images", *lines]
     if data is not None:
         given = ", ".join(f"{name} {value}" for name, value in data["parameters"].items())
         lines += [f"- generator: {data['generator']}; {given}"] if data["generator"] else []

@@ -37,7 +37,7 @@ def _usage(opened: Opened) -> list[str]:
         "",
         f'model = timm.create_model("{backbone.name}", num_classes=0, in_chans={spec["channels"]}{more})',
         *(f"model.{part} = torch.nn.Identity()" for part in without),
-        f'print(model.load_state_dict(load_file("{NAME}"), strict=False))  # of a head alone anything is missing',
+        f'print(model.load_state_dict(load_file("{NAME}"), strict=False))  # at most the head is missing',
         *normalised(opened, channels=spec["channels"]),
         *_pooled(opened),
     ]

@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from probekit import ranks
 from probekit.branches.base import active_branches
 from probekit.config import Config, fitted, resolve
-from probekit.data.split import DeviceSplit, check_depth, check_divisible, open_split, shrunk
+from probekit.data.split import DeviceSplit, Photographs, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
     batch_that_fits,
     choose_device,
@@ -195,6 +195,8 @@ def announce_precision(config: Config, device: torch.device, console: Console) -
 def announce_streaming(train: DeviceSplit, console: Console) -> None:
     """Where the images are, if they are not on the device."""
     where = {"host": "in the host's memory", "file": "encoded in the file and are decoded as they are needed"}
-    if train.placement in where:
+    if isinstance(train.images, Photographs):
+        console.print("the photographs stay encoded in the file, and crops are cut of them as they are needed")
+    elif train.placement in where:
         pixels = decimal(math.prod(train.images.shape))
         console.print(f"the images stay {where[train.placement]}, {pixels} of pixels")

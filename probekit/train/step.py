@@ -149,7 +149,8 @@ class TrainingStep:
         cutter = self.cutter_of_companions
         if cutter is None:
             return self.images
-        generator, (height, width) = torch.Generator().manual_seed(seed), self.view_size
+        generator = torch.Generator().manual_seed(stream_seed(seed, "crops"))  # `first_views` begins at the seed itself
+        height, width = self.view_size
         shape = (len(self.images), self.images.shape[1], height, width)
 
         def read(index: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from probekit.views.recipes import ViewMaker, own_boxes
 REDUCED = (8, 4, 2)  # by which a JPEG file is decoded sooner
 
 Job = tuple[Tensor, int]  # the index of a batch, int64 `[B]` on the CPU, and the seed of its crops
-Placing = Callable[[Tensor], Placement | None]  # of the images of an index, in pixels of the test crop
+Placing = Callable[[Tensor], Placement | None]  # of the images of an index, in pixels of `images`
 
 
 def anywhere(index: Tensor) -> None:
@@ -58,7 +58,7 @@ class Cutter:
     def __call__(self, index: Tensor, drawn: Tensor, placement: Placement | None = None) -> Tensor:
         """The crops uint8 `[B, packing.bytes]` of images int64 `[B]`, all on the CPU.
 
-        `drawn`: what `ViewMaker.draw_boxes` gives for so many images; `placement`: in pixels of the test crop.
+        `drawn`: what `ViewMaker.draw_boxes` gives for so many images; `placement`: in pixels of `images`.
         """
         sizes = self.images.encoded.sizes(index.tolist())
         assert sizes is not None
@@ -83,11 +83,11 @@ class Cutter:
             out[place].view(crop.shape).copy_(crop)
 
     def _in_photographs(self, placement: Placement, sizes: NDArray[np.int32]) -> Placement:
-        """Regions of the test crop as regions of the photographs `[B, 2]`, in whole pixels around them."""
+        """Regions of the test crop, as `images` has it, as regions of the photographs, in whole pixels around them."""
         crop = self.images.encoded.crop
         assert crop is not None
         x0, y0, x1, y1 = np.array([crop.box(*each) for each in sizes.tolist()]).T
-        scale, corner = np.stack([x1 - x0, y1 - y0]) / crop.side, np.stack([x0, y0])
+        scale, corner = np.stack([x1 - x0, y1 - y0]) / self.images.shape[-1], np.stack([x0, y0])
         regions = placement.regions.cpu().numpy().T
         most = sizes.T[::-1]
         start = np.floor(corner + regions[:2] * scale).clip(0, most - 1)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -21,7 +22,7 @@ from generators import GENERATORS
 from probekit.data import show
 from probekit.data.generate import generate
 from probekit.data.show import _pairs, describe, draw_grid, grid_figure, preview, render_description
-from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_split
+from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_labels, read_split
 from probekit.output.mosaic import GAP
 from probekit.output.pictures import save
 from probekit.output.style import COLUMN, DPI, OUTLINES, PAGE
@@ -247,3 +248,16 @@ def test_large_images_are_read_a_few_at_a_time(tmp_path: Path, shape: tuple[int,
         tracemalloc.stop()
     assert described["splits"]["train"]["brightness"] == pytest.approx([0.2, 0.2])
     assert peak < 50 << 20 < images.nbytes  # 32 MiB for the pixels, 45 MiB for the canvas
+
+
+def test_classes_of_scenes_show_other_images_and_no_evidence(tmp_path: Path) -> None:
+    """Their masks are objects, not pixels that a factor changes; images have several labels, and stand once."""
+    generate("scenes", out=(path := tmp_path / "a.h5"), n=40, n_test=8, size=64, workers=1)
+    info, labels = read_info(path), read_labels(path, "train")
+    rows = show._choose(info, labels, "train", 3)
+    shown = [index for _, indices in rows for index in indices]
+    assert [name for name, _ in rows] == list(info.classes)
+    assert len(set(shown)) == len(shown) == 9
+    told = "\n".join(text.get_text() for text in grid_figure(path).findobj(Text))
+    assert "Outlined: the masks of the file." in told
+    assert show.EVIDENCE_IS not in told

@@ -38,7 +38,7 @@ def made(seed: int, n: int = 12) -> tuple[ObjectRows, list[Found]]:
         near = boxes[rng.integers(0, len(masks), 4)] + rng.integers(-2, 3, (4, 4))
         near = np.clip(near, 0, 40).astype(np.float32)
         near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
-        drawn = np.stack([square(*map(int, box)) for box in near])
+        drawn = tuple(runs_of(square(*map(int, box))) for box in near)
         found.append(Found(near, rng.integers(0, 2, 4), rng.random(4).astype(np.float32), drawn))
     return pack_objects(rows), found
 

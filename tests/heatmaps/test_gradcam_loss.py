@@ -200,3 +200,13 @@ def test_a_loss_that_asks_for_images_of_train_is_left_out_and_said() -> None:
     context, batch = asked(method.eval(), method.encoder)
     assert torch.isfinite(make_map(NAME, context)(method.encoder, batch)).all()
     assert loss_notes(None) == loss_notes(built("simclr")) == []
+
+
+def test_an_image_of_train_is_no_companion_of_itself() -> None:
+    """Without a test split maps are of train, which companions are of: the loss would hold it against itself."""
+    method = small("simclr")
+    context, batch = asked(method, method.encoder)
+    assert context.companions is not None
+    among = replace(context, companions=torch.cat([context.companions[:1], batch.images, context.companions[1:]]))
+    own, found = (make_map(NAME, each).maps(method.encoder, batch) for each in (context, among))
+    assert torch.equal(own, found)

@@ -29,7 +29,7 @@ from probekit.probes.average_precision import fit_each
 from probekit.probes.protocol import Part
 from probekit.restore.opened import open_encoder
 from probekit.run import open_run
-from probekit.statistics import MIN_IMAGES, mean_over_images, ratio_over_images
+from probekit.statistics import MIN_IMAGES, mean_over_images, ratio_over_images, share_interval
 from probekit.weights import LAST
 from tests.heatmaps.several import CLASSES, several_labels
 
@@ -129,6 +129,8 @@ def test_the_result_says_what_was_asked(found: Any) -> None:
     assert n < 40, "some show nothing"
     assert (result["target"], result["n"], result["labels"]) == ("logit", n, len(found.truth.index))
     assert result["probe"]["n"] == result["labels"]
+    hits = np.round(result["probe"]["accuracy"] * result["labels"])
+    assert result["probe"]["ci"] != share_interval(int(hits), result["labels"]), "labels of an image are no samples"
     assert result["how"].startswith(f"Maps of the {result['labels']} labels of {n} images")
     read = read_result(result)
     titles = [table.title for table in read.tables(result)]
@@ -179,6 +181,11 @@ def test_intervals_are_of_images_with_all_their_labels() -> None:
     assert expected is not None
     assert ratio["mean"] == pytest.approx(expected["mean"])
     assert ratio["ci"] == pytest.approx(expected["ci"])
+    hits = np.repeat(rng.random(30) < 0.6, 2)
+    by_image = ratio_over_images(hits[::2].astype(float), np.ones(30), seed=0)
+    assert by_image is not None
+    assert over.share(hits) == pytest.approx(by_image["ci"])
+    assert over.share(np.ones(60, bool)) == OverImages(0).share(np.ones(30, bool)) == share_interval(30, 30)
     few = over.part(np.arange(2 * (MIN_IMAGES - 1)))
     assert few.mean(values[: 2 * (MIN_IMAGES - 1)])["ci"] is None
 

@@ -4,6 +4,7 @@ Alone: pytest tests/heatmaps/test_truth.py
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from generators import GENERATORS
 from probekit.data.generate import generate
 from probekit.data.truth import read_truth
-from probekit.h5 import read_info
+from probekit.h5 import decode_photograph, read_info, read_split
 from probekit.heatmaps.base import Classifier
 from probekit.heatmaps.measurement import FILLS, TARGETS
 from probekit.heatmaps.perturb import judge, similarity
@@ -24,6 +25,7 @@ from probekit.heatmaps.targets import fill, make_targets
 from probekit.probes.linear import Space, fit
 from probekit.probes.protocol import Part, fit_label, probe
 from tests.datasets import edited, small_shapes
+from tests.h5.test_photographs import photographs
 
 
 @pytest.fixture(scope="module", params=GENERATORS)
@@ -247,3 +249,25 @@ def test_an_edge_detector_fails() -> None:
 def test_a_map_that_random_weights_share_with_the_trained_ones_fails() -> None:
     trained = noise(0)
     assert not judge(trained, [trained + 0.5 * noise(seed) for seed in range(1, 5)], {}).passes
+
+
+def test_of_photographs_only_those_are_decoded_that_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = photographs(tmp_path / "a.h5", 40)
+    rows = read_split(path, "test", masks=True)
+    assert rows.labels is not None
+    assert rows.masks is not None
+    decoded = []
+
+    def counted(*arguments: Any) -> Any:
+        decoded.append(arguments)
+        return decode_photograph(*arguments)
+
+    monkeypatch.setattr("probekit.h5.encoded.decode_photograph", counted)
+    truth = read_truth(read_info(path), "test", 3)
+    assert truth.index.tolist() == [0, 10, 19]
+    assert len(decoded) == 3
+    np.testing.assert_array_equal(truth.split.images, rows.images[truth.index])
+    np.testing.assert_array_equal(truth.split.labels, rows.labels[truth.index])
+    np.testing.assert_array_equal(truth.masks["border"], rows.masks[truth.index] >> 1 & 1 == 1)

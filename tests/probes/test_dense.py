@@ -3,6 +3,7 @@
 Alone: pytest tests/probes/test_dense.py
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ from probekit.probes.dense import (
 from probekit.probes.measurements.dense import CEILING, PIXELS, PLACE
 from probekit.probes.protocol import GRID
 from probekit.statistics import RESAMPLES
-from tests.data.importers.test_official import build, imported
 from tests.datasets import noise_npz, small_shapes
 
 pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines")
@@ -296,17 +296,6 @@ def test_labels_are_cut_as_images_are_and_black_borders_do_not_count() -> None:
     assert (framed[:, :, 10:] == NONE).all()
 
 
-def test_masks_of_another_test_crop_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file keeps masks as its own crop shows them."""
-    monkeypatch.chdir(tmp_path)
-    official, plan = build("oxford-pets", tmp_path)
-    info = imported(official, plan.root, "--store", "original")
-    network = ("--encoder", "unet", "--set", "model.width=4", "--set", "model.depth=2", "--protocol", "fixed")
-    done = typed("probe", *network, "--data", info.path, "--dense", "--test-crop", "40:32")
-    told = f"expected the test crop {info.first.crop}, which the masks of {info.path} are of, with --dense, found 40:32"
-    assert str(done.exception) == f"{told}; leave --test-crop out"
-
-
 def test_what_no_test_image_shows_is_no_question(tmp_path: Path) -> None:
     """Nothing but the rest would be right everywhere, 100 %."""
     train, test = masks(12), masks(10, seed=1)
@@ -356,6 +345,11 @@ def test_as_it_is_typed_on_a_generated_set_and_refused_without_masks(
     [path] = tmp_path.glob("runs/*/results/dense-fixed-last.json")
     assert "evidence:corner" in path.read_text()
     assert '"n": 16' in path.read_text(), "counterfactuals are left out"
+    done = typed("probe", *network, "--data", info.path, "--dense", "--layer", "all", "--json")
+    assert done.exit_code == 0, done.output or done.exception
+    names = [row["name"] for row in json.loads(done.stdout)["depth"]["rows"] if "depth" not in row]
+    assert "chance" in names
+    assert not {"pixels", "position alone", "masks in cells"} & set(names), "they belong to the last layer's grid"
     noise_npz(Path("noise.npz"))
     assert typed("import", "noise.npz", "--out", "data/noise.h5").exit_code == 0
     done = typed("probe", *network, "--data", "data/noise.h5", "--dense")

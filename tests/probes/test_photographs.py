@@ -104,6 +104,12 @@ def test_a_crop_that_is_none_is_one_line(run: Run, monkeypatch: pytest.MonkeyPat
     assert said in str(done.exception)
 
 
+def test_masks_are_of_the_files_own_crop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.path.parent.parent)
+    done = CliRunner().invoke(app, ["probe", "run", "--dense", "--test-crop", "24:24"])
+    assert "expected masks for --dense, found none seen through the test crop 24:24" in str(done.exception)
+
+
 def test_images_of_one_size_have_no_test_crop(tmp_path: Path) -> None:
     info = small_shapes(tmp_path / "a.h5", size=16)
     with pytest.raises(ValueError, match="import them again with --store short:512"):

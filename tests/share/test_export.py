@@ -154,7 +154,7 @@ def test_timm_loads_what_its_models_are(
     ours = opened(adopted(name, channels, normalise="imagenet").name)
     run("export", ours.run.name, "--to", formats, "--out", "shared")
     card = Path("shared/README.md").read_text()
-    assert "trained elsewhere" in card
+    assert "not trained by probekit" in card
     assert "Nothing was measured of these weights; `probekit probe" in card
     monkeypatch.chdir("shared")
     for block in BLOCK.findall(card):

@@ -126,14 +126,14 @@ def test_images_are_pinned_while_the_step_is_recorded(
     launched, _ = train(data, tmp_path, name="launched", options=options)
     calls = 0
 
-    def fetch(images: StreamedImages, index: Tensor) -> Tensor:
+    def fetch(_: StreamedImages, index: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
         nonlocal calls
         calls += 1
         if calls != WARM_UP + 2:  # the batch after the one that the step is recorded on
-            return cuda.pin(images.read(index))
+            return cuda.pin(read(index))
         assert cuda.begun.wait(10)
         try:
-            return cuda.pin(images.read(index))
+            return cuda.pin(read(index))
         finally:
             cuda.pinned.set()
 

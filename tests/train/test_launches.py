@@ -59,7 +59,7 @@ def counted(method: str, *, channels: int = 1, batch: int = 16, size: int = 128)
     return len(costs), sum(costs, Counted())
 
 
-@pytest.mark.parametrize(("method", "channels", "most"), [("simclr", 1, 250), ("conrec", 1, 450), ("dino", 3, 900)])
+@pytest.mark.parametrize(("method", "channels", "most"), [("simclr", 1, 260), ("conrec", 1, 460), ("dino", 3, 900)])
 def test_a_step_has_few_operators(method: str, channels: int, most: int) -> None:
     operators, found = counted(method, channels=channels)
     assert operators <= most

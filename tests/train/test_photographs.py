@@ -90,6 +90,17 @@ def test_crops_are_addressed_by_seed_epoch_and_batch(data: Path) -> None:
     assert not torch.equal(next(step.feed(order[1:2], epoch=1))[1], second)
 
 
+def test_crops_of_a_bank_and_what_is_done_to_them_are_drawn_apart(data: Path) -> None:
+    """The views' own stream begins at the seed: that of the crops at another."""
+    step = step_of(data)
+    cutter = step.cutter_of_companions
+    assert cutter is not None
+    crops = step.first_crops(5)[:8].permute(0, 2, 3, 1).flatten(1)
+    index, maker = torch.arange(8), cutter.maker
+    assert torch.equal(crops, step.first_crops(5)[:8].permute(0, 2, 3, 1).flatten(1))
+    assert not torch.equal(crops, cutter(index, maker.draw_boxes(8, torch.Generator().manual_seed(5))))
+
+
 def test_a_step_of_another_size_is_rehearsed(data: Path) -> None:
     step = step_of(data)
     step.rehearse(6)

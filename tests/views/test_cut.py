@@ -37,8 +37,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return photographs(tmp_path_factory.mktemp("cut") / "a.h5", N, masked=False)
 
 
-def opened(path: Path) -> Photographs:
-    images = open_split(path, "train", CPU, max_size=64, cut=True).images
+def opened(path: Path, max_size: int = 64) -> Photographs:
+    images = open_split(path, "train", CPU, max_size=max_size, cut=True).images
     assert isinstance(images, Photographs)
     return images
 
@@ -202,12 +202,16 @@ def test_large_and_small_views_are_unpacked_in_order(path: Path) -> None:
                 assert (crops[view, row] == 10 * row + first + view).all()
 
 
-def test_placed_around_regions_of_the_test_crop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A region of the test crop holds the centres of all crops, in pixels of the photograph, but for its borders."""
-    cutter = cutter_of(opened(path), "moco-v2")
+@pytest.mark.parametrize("max_size", [64, 8])
+def test_placed_around_regions_of_the_test_crop(path: Path, monkeypatch: pytest.MonkeyPatch, max_size: int) -> None:
+    """A region of the test crop holds the centres of all crops, in pixels of the photograph, but for its borders.
+
+    Regions are in pixels of what the encoder sees: the test crop, or what `max_size` makes of it.
+    """
+    cutter = cutter_of(opened(path, max_size), "moco-v2")
     index = [0, 4, 8]  # 40x60, 24x24, 33x20
     regions = torch.tensor([[0, 0, 4, 4], [12, 12, 16, 16], [0, 8, 16, 16]])
-    placement = Placement(regions, torch.linspace(0, 1, 9))
+    placement = Placement(regions * min(16, max_size) // 16, torch.linspace(0, 1, 9))
     seen: dict[int, list[list[int]]] = {image: [] for image in index}
     monkeypatch.setattr(Cutter, "_cut", lambda self, image, boxes, out: seen[image].extend(boxes))
     for seed in range(40):

@@ -42,7 +42,9 @@ class GradCAMLoss(AttributionMap):
         """The map `[1, h, w]` of one image uint8 `[C, H, W]`, whose views depend on the seed and its index alone."""
         assert self.context.companions is not None
         generator = of_image(self.context.seed, index, image.device)
-        images = torch.cat([image[None], self.context.companions])
+        companions = self.context.companions
+        others = companions[(companions != image).flatten(1).any(dim=1)]  # where the image is one of train, too
+        images = torch.cat([image[None], others])
         with torch.enable_grad():
             views = make_views(self.context.recipe, images, generator, stride=stride)
             views.inputs[0, 0] = as_inputs(image[None])[0]

@@ -28,6 +28,7 @@ class Probe(Measurement):
     several: ClassVar[bool] = False  # whether an image may have several labels
     followable: ClassVar[bool] = True  # whether it can be followed along checkpoints in reasonable time
     of_features: ClassVar[bool] = True  # whether it is of an encoder's features alone, so that any layer has a row
+    of_layer: ClassVar[tuple[str, ...]] = ()  # baselines that belong to one layer's grid, so to no curve over depth
     rows_of_sources: ClassVar[bool] = True  # whether each source has a row; else `rest` makes them
 
     @abstractmethod

@@ -60,6 +60,7 @@ class Dense(Probe):
     baselines = (RANDOM,)
     needs = ()
     several = True
+    of_layer = (PIXELS, PLACE, CEILING)
 
     def check(self, conditions: "Conditions") -> None:
         from probekit.h5 import read_info
@@ -69,11 +70,10 @@ class Dense(Probe):
         for split in ("train", "test"):
             if split not in info.splits:
                 raise ValueError(f"expected a train and a test split with masks for --dense, found no {split}")
-        own = read_info(info.path).first
-        if own.masked and not info.first.masked:
+        if info.first.crop != read_info(info.path).first.crop:  # the masks are of what the file's own takes
             raise ValueError(
-                f"expected the test crop {own.crop}, which the masks of {info.path} are of, with --dense, found "
-                f"{info.first.crop}; leave --test-crop out"
+                f"expected masks for --dense, found none seen through the test crop {info.first.crop}; leave "
+                "--test-crop out"
             )
         if not known_of(info.path, info.content_hash).questions:
             raise ValueError(
@@ -148,7 +148,7 @@ class Dense(Probe):
             ]
             told = f"Mean IoU of {', '.join(found['classes'])}; whiskers: the intervals of the table; grey: baselines."
             drawn = drawing("draw_bars", rows, chance=None, x="mean IoU on test, %")
-            charts.append(Chart(f"miou-{number}", f"Where: {found['name']}", told, drawn))
+            charts.append(Chart(f"miou-{number}", f"Where things are, {found['name']}", told, drawn))
         return charts
 
     def sentences(self, result: m.Result) -> list[str]:

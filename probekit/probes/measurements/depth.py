@@ -68,7 +68,7 @@ class Depth(Curve):
             assert random is not None  # there is a row of them
             same = [of_run(random).at(view.weights.layer or "") for view in views]
             rows[self.name] += self._layers(same, f"{RANDOM}, ", m.BASELINE, conditions)
-        rows[self.name] += self._flat(conditions, rows, RANDOM)
+        rows[self.name] += self._flat(conditions, rows, RANDOM, *(name for each in followed for name in each.of_layer))
 
     def tables(self, result: m.Result) -> list[Table]:
         rows = result["rows"]
