@@ -280,7 +280,7 @@ def check_channels(info: DatasetInfo, channels: int) -> None:
     found = info.first.channels
     if found != channels:
         raise ValueError(
-            f"expected images of {channels} channels, as the encoder was trained on, "
+            f"expected images of {channels} channel{'s' * (channels > 1)}, as the encoder was trained on, "
             f"found {found} in {info.path}; choose another --data or run"
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from probekit.data.split import check_channels
 from probekit.h5 import read_info
 from probekit.heatmaps.draw import draw_together
 from probekit.heatmaps.measurement import Heatmap
@@ -53,6 +54,8 @@ def _check(opened: Sequence[OpenedRun], data: Path | None) -> None:
     twice = next((each.run.name for each, path in zip(opened, paths, strict=True) if paths.count(path) > 1), None)
     if twice is not None:
         raise ValueError(f"expected each run once, found {twice} twice; leave one out")
+    for each in opened:
+        check_channels(read_info(data or each.run.data()), each.encoder.spec["channels"])
     files = {} if data is not None else {read_info(each.run.data()).content_hash: each.run for each in opened}
     if len(files) > 1:
         first, second, *_ = (run.data() for run in files.values())

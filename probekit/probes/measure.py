@@ -151,10 +151,9 @@ def measure(
     """Measures an encoder, and beside it what needs no learning: by name, what each results file holds.
 
     `conditions`: each `check` has passed. `data`, `test_crop`: what was named, for the command that makes the same
-    again. A ValueError if the data do not fit the encoder, or either was replaced meanwhile.
+    again. A ValueError if the data or the encoder were replaced meanwhile.
     """
     info = conditions.labels.info
-    check_channels(info, opened.header["spec"]["channels"])
     asked = [each for each in conditions.asked.values() if isinstance(each, Probe)]
     notes = [] if info.first.crop is None else [info.first.crop.sentence]
     rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in asked}
@@ -234,6 +233,8 @@ def conditions_for(
     """All that is asked of a dataset file, as of `probe_run`, once it is possible; a ValueError if it is not."""
     if protocol not in PROTOCOLS:
         raise ValueError(nearest("protocol", protocol, PROTOCOLS))
+    if opened is not None:
+        check_channels(info, opened.header["spec"]["channels"])
     asked = {each.name: each for each in choose(info, typed, named)}
     conditions = Conditions(read_labels(info), protocol, seed, device, console, asked, opened)
     for each in asked.values():

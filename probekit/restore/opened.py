@@ -290,7 +290,7 @@ class OpenedRun(Opened):
             return info, notes
         if named is None:
             return info, [f"warning: {info.path} has changed since {self.run.name} was trained on it", *notes]
-        return info, [f"note: {self.run.name} was trained on {trained['path']}, and is probed on {info.path}", *notes]
+        return info, [f"note: {self.run.name} was trained on {trained['path']}, and is measured on {info.path}", *notes]
 
     def refuse_replaced(self, info: DatasetInfo | None = None) -> None:
         """The file of weights counts, too."""

@@ -147,7 +147,7 @@ def test_show_of_a_run_is_of_its_own_data_at_its_own_size(home: Path, tmp_path: 
     assert "runs/small/figures/views-rect-tri.png" in done.stdout
     done = typed("show", "small", "--data", "data/noise.h5", cwd=tmp_path)
     assert done.returncode == 1
-    assert "expected images of 1 channels" in done.stderr
+    assert "expected images of 1 channel," in done.stderr
 
 
 @pytest.mark.parametrize("words", [("conrec-rect-tri",), ("--views", "conrec"), ()])

@@ -17,7 +17,7 @@ from probekit.data.truth import read_truth
 from probekit.h5 import read_info
 from probekit.heatmaps.base import Row
 from probekit.heatmaps.draw import draw_together
-from tests.datasets import small_shapes
+from tests.datasets import noise_npz, small_shapes
 
 pytestmark = pytest.mark.usefixtures("few_strengths")
 SMALL = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
@@ -32,6 +32,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_shapes(folder / "data/two.h5", n=16, n_test=9, size=16)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        noise_npz(folder / "rgb.npz", channels=3)
+        assert CliRunner().invoke(app, ["import", "rgb.npz", "--out", "data/rgb.h5"]).exit_code == 0
         for name, data in (("a", "one"), ("c", "two")):
             typed = ["pretrain", "simclr", "--data", f"data/{data}.h5", "--name", name, *SMALL]
             done = CliRunner().invoke(app, typed)
@@ -68,6 +70,7 @@ def test_each_run_has_its_result_and_all_are_in_one_picture(home: Path, plain_pi
         (("a", "runs/a"), "expected each run once, found a twice"),
         (("a", "nosuch"), "unknown run 'nosuch'"),
         (("a", "--out", "b.png"), "expected --out with several runs, found one"),
+        (("a", "b", "--data", "data/rgb.h5"), "expected images of 1 channel, as the encoder was trained on, found 3"),
         (("a", "b", "--out", "b.txt"), "expected a picture NAME.png"),
     ],
 )

@@ -67,7 +67,7 @@ def run_import(
     classes = f"{len(info.classes) or 'no'} class{'es' * (len(info.classes) != 1)}"
     console.print(f"wrote {info.path}: {parts}; {classes}; hash {info.content_hash}")
     if (kept := options.kept) is not None:
-        console.print(f"kept as {kept.sentence}; tested on {kept.crop}, trained on crops of the whole")
+        console.print(f"kept as {kept.sentence}; trained on crops of the whole; {kept.crop.sentence}")
     elif options.max_gb is not None:
         console.print(_kept(info, options.max_gb))
     console.print(after_data(info) if info.shard is None else after_shard(out, info.shard))

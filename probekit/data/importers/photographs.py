@@ -42,7 +42,8 @@ class Kept:
     def sentence(self) -> str:
         """What the file holds, in words."""
         larger = "" if self.short is None else f", but a shorter side of more than {self.short} px shrunk to that"
-        again = f"JPEG of quality {QUALITY} of what is changed, PNG of what came as neither"
+        again = "PNG of what came as neither"
+        again = again if self.short is None else f"JPEG of quality {QUALITY} of what is shrunk, {again}"
         return f"JPEG and PNG files as they came{larger} ({again})"
 
 
