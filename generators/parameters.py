@@ -35,7 +35,7 @@ class Parameter:
                 raise ValueError(f"expected {self.name} true or false, found {value!r}; {example}")
             return bool(value)
         kind = "a whole number " if isinstance(self.default, int) else ""
-        known = f"expected {self.name} {kind}from {self.low:g} to {self.high:g} {self.unit}"
+        known = f"expected {self.name} {kind}from {self.low:g} to {self.high:g} {self.unit}".rstrip()
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{known}, found {value!r}; {example}")
         if not self.low <= value <= self.high:  # nan neither

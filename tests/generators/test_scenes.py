@@ -130,7 +130,7 @@ def test_golden() -> None:
     ("options", "line"),
     [
         ({"size": 8}, "expected a size from 16 to 1024 px, found 8"),
-        ({"parameters": {"most": 0}}, "expected most a whole number from 1 to 12"),
+        ({"parameters": {"most": 0}}, "expected most a whole number from 1 to 12, found 0"),
         ({"parameters": {"smallest": 50.0}}, "expected smallest of at most largest, 48, found 50"),
         ({"parameters": {"mist": 3}}, "did you mean 'most'"),
         ({"parameters": {"background": 0.9, "contrast": 0.01}}, "expected ink that can be told"),
