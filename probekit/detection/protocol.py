@@ -80,23 +80,14 @@ VOC = Recipe(
 )
 # Supplement 1.4.2: Mask R-CNN, 180k iterations with drops at 120k and 160k, 640 to 800 px, 600 in the test; the rest as
 # above; warm-up: Detectron2's default.
-COCO = Recipe(
+COCO = replace(
+    VOC,
     about="Mask R-CNN, 180k iterations (XCorr paper, Table 6)",
     steps=180_000,
     drops=(120_000, 160_000),
     warmup=1000,
-    batch=16,
-    rate=0.02,
-    decay=1e-4,
     scales=tuple(range(640, 801, 32)),
     test_scale=600,
-    anchors=ANCHORS,
-    proposals=(12_000, 2_000),
-    test_proposals=(6_000, 1_000),
-    regions=512,
-    conv=256,
-    hidden=1024,
-    trials=5,
     masked=True,
 )
 # Ours: what two cores train in some minutes on scenes of 96 px, whose objects are 15 to 50 px wide.
