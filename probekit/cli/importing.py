@@ -59,6 +59,10 @@ Images = Annotated[
         rich_help_panel=TABLES,
     ),
 ]
+Masks = Annotated[
+    Path | None, typer.Option(help="A folder with a PNG of masks for each image: images/a/1.jpg, MASKS/a/1.png.")
+]
+MaskNames = Annotated[str, typer.Option(metavar="NAME,NAME", help="The masks that 1, 2, ... mean; one: all but 0.")]
 Group = Annotated[
     str | None,
     typer.Option(
@@ -154,6 +158,8 @@ def import_(
     unlabeled: Unlabeled = False,
     fold: Fold = None,
     labels: Labels = None,
+    masks: Masks = None,
+    mask_names: MaskNames = "mask",
     group: Group = None,
     no_duplicates: Alone = False,
     boxes: Boxes = False,
@@ -181,7 +187,7 @@ def import_(
     asked |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "val_as_test": val_as_test}
     asked |= {"skip_split": skip_split, "depth": depth, "labels_csv": labels_csv, "column": column}
     asked |= {"images": images, "labels": labels, "group": group, "duplicates": not no_duplicates}
-    asked |= {"store": store, "test_crop": test_crop}
+    asked |= {"store": store, "test_crop": test_crop, "masks": masks, "mask_names": tuple(mask_names.split(","))}
     options = Options(range=None if values is None else parse_range(values), **asked)
     out, say = out or shared.DATA / f"{default_name(source)}.h5", errors if as_json else console
     how: dict[str, Any] = {"skip_broken": skip_broken, "compression": compression, "overwrite": overwrite}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from generators.factors import Factor
 from probekit.data.apart import pick
 from probekit.data.importers.photographs import Kept, kept_of
+from probekit.h5.schema import MASK_BITS
 
 VAL, TEST = "val", "test"
 MAX_SIZE = 4096  # own choice: a chunk of one such RGB image is 48 MiB
@@ -24,6 +25,7 @@ Label = int | bytes | None  # index of a class; one byte a class (probekit.h5: 0
 OF_SOME = {  # options that only some kinds of sources have
     "depth": "a folder of images",
     "labels_csv": "a folder of images",
+    "masks": "a folder of images",
     "images": "a table, arrays or shards",
     "labels": "a table, arrays, shards or an official dataset that has it",
     "group": "a table, arrays, shards or --labels-csv",
@@ -68,6 +70,8 @@ class Options:
         labels_csv: Folders: the table that holds the labels.
         images: Tables, arrays and shards: the column, array or ending of the images.
         labels: Likewise of the labels, or of sets of factors the factor; "none" takes the images without.
+        masks: Folders: where each image has a PNG of its place and name, whose values are its masks.
+        mask_names: What its values mean: k is in the k-th mask, 0 in none. One name takes all that is not 0.
         group: The column of what must not be divided, a patient or a photograph: kept as a factor.
         duplicates: Look for near-duplicates between the splits.
     """
@@ -89,6 +93,8 @@ class Options:
     column: str | None = None
     images: str | None = None
     labels: str | None = None
+    masks: Path | None = None
+    mask_names: tuple[str, ...] = ("mask",)
     group: str | None = None
     duplicates: bool = True
 
@@ -114,6 +120,11 @@ class Options:
             raise ValueError(f"expected --skip-split val or test, found {self.skip_split!r}")
         if self.depth is not None and self.depth < 1:
             raise ValueError(f"expected a depth from 1 up, found {self.depth}; type --depth 1")
+        if not 1 <= len({*self.mask_names} - {""}) == len(self.mask_names) <= MASK_BITS:
+            raise ValueError(
+                f"expected 1 to {MASK_BITS} names of masks that differ, found {', '.join(self.mask_names)!r}; "
+                "type --mask-names evidence:spot"
+            )
         if (self.labels_csv is None) != (self.column is None):
             raise ValueError("expected --labels-csv FILE and --column NAME together, found one of them")
 

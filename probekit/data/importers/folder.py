@@ -27,6 +27,7 @@ from probekit.data.importers.metadata import (
     without_image,
 )
 from probekit.data.importers.rows import group_of
+from probekit.data.importers.segmented import Segmented, notes_on, numbered, with_segments
 from probekit.data.importers.tree import TABLES, Folder, prune, read_tree
 
 
@@ -44,7 +45,7 @@ def open_folder(source: Path, options: Options) -> Source | None:
     rows, read = ({}, [options.labels_csv]) if options.labels_csv is not None else read_metadata(top)
     notes += without_image(rows, top, read)
     kept = ("labels", "group") if rows else ("group",) if read else ()
-    options.leave_out("a folder of images", "depth", "labels_csv", *kept)
+    options.leave_out("a folder of images", "depth", "labels_csv", "masks", *kept)
     column = column_of(rows, options.labels, source) if rows else options.column
     prune(top, ignored, options.depth, classes=column is None)
     if not top.n:
@@ -92,11 +93,33 @@ def _source(
         split: [File(key, index[label] if isinstance(label, str) else label, str(path)) for label, key, path in files]
         for split, files in found.items()
     }
+    if options.masks is not None:
+        splits = _masked(splits, source, options.masks, options.mask_names, notes)
+        parameters |= {"masks": readable(options.masks.resolve().name)}
     _distinct([file.key for files in splits.values() for file in files], "names of images")
     name = readable(source.resolve().name)
     parameters |= {"group": options.group} if options.group else {}
     apart = set_apart(splits, options, classes, groups)
-    return Source(name, classes, apart, ignored, parameters=parameters, notes=notes, others=groups)
+    masks = () if options.masks is None else options.mask_names
+    return Source(name, classes, apart, ignored, parameters=parameters, notes=notes, others=groups, mask_names=masks)
+
+
+def _masked(
+    splits: Mapping[str, Sequence[File]], source: Path, folder: Path, names: tuple[str, ...], notes: list[str]
+) -> dict[str, list[File]]:
+    """The images with the pictures of their masks; adds a line on those without; a ValueError if none has one."""
+    segments = numbered(names)
+    masked: dict[str, list[File]] = {}
+    for split, files in splits.items():
+        places = [folder / Path(file.path).relative_to(source).with_suffix(".png") for file in files]
+        masked[split] = [with_segments(file, place, segments) for file, place in zip(files, places, strict=True)]
+    if not any(
+        Path(file.picture).exists() for files in masked.values() for file in files if isinstance(file, Segmented)
+    ):
+        wanted = next(file.picture for files in masked.values() for file in files if isinstance(file, Segmented))
+        raise ValueError(f"expected a PNG for each image in {folder}, found none, not even {wanted}; leave --masks out")
+    notes += notes_on(masked, folder, segments)
+    return masked
 
 
 def _groups(found: Mapping[str, Found], rows: Rows, read: Sequence[Path], options: Options) -> Columns:

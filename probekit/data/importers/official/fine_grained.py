@@ -23,7 +23,7 @@ from probekit.data.importers.official.base import (
     read_pairs,
     whole_numbers,
 )
-from probekit.data.importers.official.segmented import Segments, notes_on, with_segments
+from probekit.data.importers.segmented import Segments, notes_on, with_segments
 
 # Oxford Flowers 102: jpg/image_00001.jpg ..., imagelabels.mat (labels from 1), setid.mat (image numbers from 1).
 # Nilsback and Zisserman, "Automated flower classification over a large number of classes", ICVGIP 2008.

@@ -19,7 +19,7 @@ from probekit.data.importers.official.base import (
     number,
     read_pairs,
 )
-from probekit.data.importers.official.segmented import Segments, notes_on, with_segments
+from probekit.data.importers.segmented import Segments, notes_on, with_segments
 
 TRIMAP = Segments.of("trimap", ("pet", "border"), "1, 2 and 3", {1: 0, 2: -1, 3: 1})
 SPECIES = ("cat", "dog")

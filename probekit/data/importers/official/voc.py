@@ -21,8 +21,8 @@ from probekit.data.importers.official.base import (
     read_lines,
     read_pairs,
 )
-from probekit.data.importers.official.segmented import Segments, notes_on, with_segments
 from probekit.data.importers.official.voc_boxes import Annotated
+from probekit.data.importers.segmented import Segments, notes_on, with_segments
 from probekit.h5 import ABSENT, DIFFICULT, PRESENT
 
 NAMES = (

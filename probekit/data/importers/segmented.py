@@ -41,10 +41,10 @@ class Segments:
 
     def read(self, data: bytes) -> NDArray[np.uint8]:
         """The values `[H, W]`; a Broken if it is no such picture."""
-        other = f"its {self.name} is no {'image of a palette' if self.palette else 'grey image of 8 bits'}"
+        other = f"its {self.name} is no {'image of a palette, or grey one' if self.palette else 'grey image'} of 8 bits"
         try:
             with Image.open(io.BytesIO(data)) as opened:
-                if opened.mode not in (("P", "L") if self.palette else ("L", "LA")):
+                if opened.mode not in (("P", "L", "1") if self.palette else ("L", "LA")):
                     raise Broken(other)
                 values = np.asarray(opened if self.palette else opened.convert("L"), np.uint8)
         except Broken:
@@ -87,6 +87,13 @@ class Segmented(File):
         if (unknown := masks == UNKNOWN).any():
             raise Broken(f"its {self.segments.name} is not of {self.segments.values}, it has {values[unknown][0]}")
         return masks
+
+
+def numbered(names: tuple[str, ...]) -> Segments:
+    """Pictures whose value k is in the k-th mask, and 0 in none; one name takes all that is not 0."""
+    known = dict.fromkeys(range(1, 256), 0) if len(names) == 1 else {k + 1: k for k in range(len(names))}
+    values = "any value" if len(names) == 1 else f"0 to {len(names)}"
+    return Segments.of("mask", names, values, {0: -1, **known}, palette=True)
 
 
 def with_segments(photo: File, picture: Path, segments: Segments) -> Segmented:
