@@ -20,7 +20,7 @@ from tests.test_hints import ROOT
 from tests.typed import typed
 
 LONGEST = 120
-CODE = ("README.md", "docs/python.md", "docs/quickstart.md", "docs/tutorial-images.md", "docs/tutorial-encoder.md")
+CODE = ("README.md", "docs/python.md", "docs/quickstart.md", "docs/tutorial-encoder.md")
 # What makes each command take a second; of an option that is there already the last counts.
 SMALL = {
     "gen": "--n 60 --n-test 60 --size 32 --overwrite",  # enough for the 50 shards of the pages
