@@ -124,7 +124,7 @@ def _parts(encoder: Encoder, recipe: Recipe, models: ModuleType) -> tuple[Trunk,
 
 
 def _normalisation(encoder: Encoder) -> dict[str, list[float]]:
-    """Of the detector, which scales and pads images after it."""
+    """What the detector normalises with, before it scales and pads images."""
     found = encoder.spec.get("normalise")
     channels = encoder.spec["channels"]
     if found is None:

@@ -41,7 +41,7 @@ class OverImages:
         return share_interval(int(hits.sum()), len(hits))
 
     def part(self, rows: NDArray[np.int64]) -> "OverImages":
-        """Of some of the rows."""
+        """The same means over some of the rows."""
         return self
 
 
@@ -98,7 +98,7 @@ class OverClasses(OverImages):
         return None if found is None else found["ci"]
 
     def part(self, rows: NDArray[np.int64]) -> "OverClasses":
-        """Of some of the rows."""
+        """The same means over some of the rows."""
         return OverClasses(self.seed, self.images[rows], self.classes[rows], self.names)
 
     def _drawn(self, values: Values) -> NDArray[np.float64] | None:

@@ -52,7 +52,7 @@ class OnnxModule(nn.Module):
 
     @property
     def channels(self) -> int | None:
-        """Of the images that the file was made for; None where it takes any."""
+        """How many channels the file was made for; None where it takes any."""
         found = self._session.get_inputs()[0].shape[1]
         return found if isinstance(found, int) else None
 

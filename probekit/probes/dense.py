@@ -228,7 +228,7 @@ def position(batches: Iterable[Labels], asked: Sequence[Question], grid: Sequenc
 
 
 def most_frequent(places: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of `position`'s logits: the same for every cell, those of all of train."""
+    """What `position` is compared with: the same logits for every cell, those of all of train."""
     return {name: found.exp().mean((2, 3), keepdim=True).log().expand_as(found) for name, found in places.items()}
 
 
@@ -277,7 +277,7 @@ def score(counts: NDArray[np.int64], *, seed: int) -> dict[str, Any]:
 
 
 def _shares(counts: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of counts `[B, K, K]`: intersection over union of each class `[B, K]`, and pixel accuracy `[B]`; NaN without."""
+    """Intersection over union of each class `[B, K]` and pixel accuracy `[B]` of counts `[B, K, K]`; NaN without."""
     right = counts.diagonal(axis1=1, axis2=2)
     union = counts.sum(1) + counts.sum(2) - right
     total = counts.sum((1, 2))

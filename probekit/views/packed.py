@@ -33,7 +33,7 @@ class Packing:
 
     @property
     def bytes(self) -> int:
-        """Of all crops of an image."""
+        """The bytes that all crops of an image take."""
         return sum(place.stop - place.start for place, _ in self.places)
 
     def crops(self, packed: Tensor, number: int) -> Tensor:
