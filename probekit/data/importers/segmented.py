@@ -89,6 +89,22 @@ class Segmented(File):
         return masks
 
 
+@dataclass(frozen=True, slots=True)
+class InBox(File):
+    """A photograph whose object is known by its box: x0, y0, x1 and y1 in pixels, the last two outside."""
+
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def masks(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
+        """`[H, W]`, 1 in the box; a `Broken` if none of it is in the image."""
+        x0, y0, x1, y1 = (max(0, end) for end in self.box)
+        masks = np.zeros(shape, np.uint32)
+        masks[y0:y1, x0:x1] = 1
+        if not masks.any():
+            raise Broken(f"its box {self.box} is outside the image of {shape[1]}x{shape[0]}")
+        return masks
+
+
 def numbered(names: tuple[str, ...]) -> Segments:
     """Pictures whose value k is in the k-th mask, and 0 in none; one name takes all that is not 0."""
     known = dict.fromkeys(range(1, 256), 0) if len(names) == 1 else {k + 1: k for k in range(len(names))}

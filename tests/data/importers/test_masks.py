@@ -1,5 +1,6 @@
 """Masks of one's own images: a PNG beside each, under its place and name."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from probekit.cli import app
-from probekit.h5 import read_info, read_split
+from probekit.h5 import CentreCrop, open_encoded, read_info, read_split
+from tests.data.importers.layouts import stanford_cars, stanford_cars_single
+from tests.data.importers.planned import Plan
 
 SIDE = 16
 
@@ -70,6 +73,27 @@ def test_missing_ones_are_counted_and_damaged_ones_refused(photos: dict[str, NDA
     Image.fromarray(np.full((SIDE, SIDE), 3, np.uint8)).save("outlines/cat/0.png")
     said = imported("--masks", "outlines", "--mask-names", "a,b", "--overwrite")
     assert "its mask is not of 0 to 2, it has 3" in said
+
+
+@pytest.mark.parametrize("layout", [stanford_cars, stanford_cars_single])
+def test_boxes_of_cars_become_masks(layout: Callable[[Path], Plan], tmp_path: Path) -> None:
+    """Columns 3 to 30 and rows 4 to 28, counted from 1, of a photograph as it is."""
+    root = layout(tmp_path / "cars").root
+    out = tmp_path / "cars.h5"
+    how = ["--store", "original", "--test-crop", "32:32", "--subset", "--skip-broken", "--out", str(out)]
+    done = CliRunner().invoke(app, ["import", "stanford-cars", str(root), *how])
+    assert done.exit_code == 0, done.output
+    assert read_info(out).mask_names == ("car",)
+    found = read_split(out, "train", masks=True)
+    assert found.masks is not None
+    encoded = open_encoded(out, "train")
+    for row, mask in enumerate(found.masks):
+        whole = np.zeros(encoded.size(row), bool)
+        whole[3:28, 2:30] = True
+        x0, y0, x1, y1 = CentreCrop(32, 32).box(*whole.shape)
+        columns, rows = ((np.arange(32) + 0.5) * (high - low) / 32 + low for low, high in ((x0, x1), (y0, y1)))
+        wanted = whole[np.ix_(rows.astype(int), columns.astype(int))]
+        assert np.mean(wanted != (mask > 0)) < 0.05
 
 
 @pytest.mark.usefixtures("photos")

@@ -23,7 +23,7 @@ from probekit.data.importers.official.base import (
     read_pairs,
     whole_numbers,
 )
-from probekit.data.importers.segmented import Segments, notes_on, with_segments
+from probekit.data.importers.segmented import InBox, Segments, notes_on, with_segments
 
 # Oxford Flowers 102: jpg/image_00001.jpg ..., imagelabels.mat (labels from 1), setid.mat (image numbers from 1).
 # Nilsback and Zisserman, "Automated flower classification over a large number of classes", ICVGIP 2008.
@@ -103,6 +103,7 @@ STANFORD_DOGS = Official(
 # Krause et al., "3D object representations for fine-grained categorization", 3dRR workshop, ICCV 2013.
 
 SEPARATE, SINGLE = "devkit/cars_meta.mat", "cars_annos.mat"
+CAR = ("car",)  # the mask of the box
 
 
 def _open_cars(root: Path, choices: Choices) -> Listing:
@@ -124,12 +125,12 @@ def _open_separate(folder: Path) -> Listing:
     lists = {"train": folder / "devkit" / "cars_train_annos.mat", "test": test}
     splits = {
         split: [
-            image_file(folder / f"cars_{split}", str(_get(row, "fname", path)), _label(row, path))
+            _boxed(image_file(folder / f"cars_{split}", str(_get(row, "fname", path)), _label(row, path)), row, path)
             for row in _annotations(path)
         ]
         for split, path in lists.items()
     }
-    return Listing(names, splits)
+    return Listing(names, splits, mask_names=CAR)
 
 
 def _open_single(folder: Path) -> Listing:
@@ -138,8 +139,14 @@ def _open_single(folder: Path) -> Listing:
     for row in _annotations(path):
         [in_test] = whole_numbers(_get(row, "test", path), path)
         photo = image_file(folder, str(_get(row, "relative_im_path", path)), _label(row, path))
-        splits["test" if in_test else "train"].append(photo)
-    return Listing(_names(path), splits)
+        splits["test" if in_test else "train"].append(_boxed(photo, row, path))
+    return Listing(_names(path), splits, mask_names=CAR)
+
+
+def _boxed(photo: File, row: Any, path: Path) -> InBox:
+    """With its box, which counts from 1 and includes its last pixels."""
+    x0, y0, x1, y1 = (whole_numbers(_get(row, f"bbox_{end}", path), path)[0] for end in ("x1", "y1", "x2", "y2"))
+    return InBox(photo.key, photo.label, photo.path, photo.banner, (x0 - 1, y0 - 1, x1, y1))
 
 
 def _names(path: Path) -> tuple[str, ...]:
