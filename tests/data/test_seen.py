@@ -23,8 +23,9 @@ def test_a_box_lies_where_its_own_picture_lies_in_the_crop(height: int, width: i
     one = np.ones(1, np.int64)
     seen = as_seen(Objects(boxes, one, one, (runs_of(drawn),)), (height, width), crop)
     cut = crop.of_image(255 * drawn.astype(np.uint8))
-    if cut.max() < 128:
-        assert len(seen) == 0 or (seen.boxes[0, 2:] - seen.boxes[0, :2]).min() < 1.5, "next to nothing of it is left"
+    thin = len(seen) == 0 or (seen.boxes[0, 2:] - seen.boxes[0, :2]).min() < 1.5
+    assert cut.max() > 127 or thin, "of more than a pixel and a half something is left"
+    if thin:  # resampling blurs its corners below one half
         return
     assert seen.masks is not None
     assert (mask_of(seen.masks[0], (SIDE, SIDE)) == (cut > 127)).all()
