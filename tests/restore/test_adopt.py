@@ -506,6 +506,35 @@ def test_mistakes_are_one_line_and_leave_no_folder(home: Path, arguments: list[s
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    {
+        "resnet18": "timm:resnet18",
+        "torchvision:resnet18": "timm:resnet18",
+        "facebook/dinov2-small": "hf:facebook/dinov2-small",
+        "hf-hub:timm/vit_tiny@main": "hf:timm/vit_tiny@main",
+        "a folder": "'hf:a folder'",
+        "data/shapes.h5": "timm:NAME --weights data/shapes.h5",
+        "mine.py": "py:mine:FUNCTION",
+        "net.onnx": "onnx:net.onnx",
+    }.items(),
+)
+def test_of_a_name_that_is_no_kind_of_encoder_it_is_said_what_may_be_meant(home: Path, typed: str, meant: str) -> None:
+    (home / "a folder").mkdir(exist_ok=True)
+    for name in ("mine.py", "net.onnx"):
+        (home / name).touch()
+    assert refused("probe", "--encoder", typed, "--data", "data/shapes.h5").endswith(
+        f"found {typed!r}; type: --encoder {meant}"
+    )
+
+
+def test_a_run_is_typed_without_encoder(home: Path) -> None:
+    (home / "runs/mine").mkdir(parents=True)
+    (home / "runs/mine/run.json").write_text("{}")
+    for command in ("probe", "exam", "draw"):
+        assert "found the run mine; leave out the word --encoder" in refused(command, "--encoder", "mine")
+
+
 def test_weights_that_make_features_that_are_not_finite_are_refused_before_a_folder_is_made() -> None:
     state = Encoder(channels=1, pooling="gap", width=4, depth=2).state_dict()
     torch.save({name: -tensor - 1 if "var" in name else tensor for name, tensor in state.items()}, "negative.pt")
