@@ -168,7 +168,7 @@ def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more:
     if encoder is not None:
         if not is_outside(encoder) and run_named(encoder, shared.RUNS) is not None:
             raise ValueError(
-                f"expected an encoder from elsewhere with --encoder, found the run {encoder}; leave out the word --encoder"
+                f"expected an encoder from elsewhere with --encoder, found the run {encoder}; leave --encoder out"
             )
         return Outside(encoder, weights, normalise, *more)
     if weights is not None or normalise != "auto" or any(more[1:]):

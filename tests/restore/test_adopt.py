@@ -532,7 +532,7 @@ def test_a_run_is_typed_without_encoder(home: Path) -> None:
     (home / "runs/mine").mkdir(parents=True)
     (home / "runs/mine/run.json").write_text("{}")
     for command in ("probe", "exam", "draw"):
-        assert "found the run mine; leave out the word --encoder" in refused(command, "--encoder", "mine")
+        assert "found the run mine; leave --encoder out" in refused(command, "--encoder", "mine")
 
 
 def test_weights_that_make_features_that_are_not_finite_are_refused_before_a_folder_is_made() -> None:
