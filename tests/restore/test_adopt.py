@@ -19,6 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
+from probekit.cli.measuring import outside_of
 from probekit.config import resolve
 from probekit.models import Encoder, build_encoder, load_encoder, save_encoder
 from probekit.models.checkpoint import read_checkpoint
@@ -529,8 +530,10 @@ def test_of_a_name_that_is_no_kind_of_encoder_it_is_said_what_may_be_meant(home:
 
 
 def test_a_run_is_typed_without_encoder(home: Path) -> None:
-    (home / "runs/mine").mkdir(parents=True)
-    (home / "runs/mine/run.json").write_text("{}")
+    for name in ("mine", "unet"):
+        (home / "runs" / name).mkdir(parents=True)
+        (home / "runs" / name / "run.json").write_text("{}")
+    assert outside_of("unet", None, "auto", 0, False, [], False) is not None, "what is an encoder's name stays one"
     for command in ("probe", "exam", "draw"):
         assert "found the run mine; leave --encoder out" in refused(command, "--encoder", "mine")
 
