@@ -1,5 +1,6 @@
 """Which official dataset a folder or a file is, by the names that its authors gave: for who imports it as his own."""
 
+from os.path import exists  # a folder that cannot be read has nothing, where Path's raises an error
 from pathlib import Path
 from shlex import quote
 
@@ -51,7 +52,7 @@ PACKED = {  # archives, without their endings
 def recognised(source: Path) -> str | None:
     """The end of a line that says what to type for the official dataset that a source looks like; None for others."""
     if source.is_dir():
-        there = (name for name, tells in TELLS.items() if any(source.name == t or (source / t).exists() for t in tells))
+        there = (name for name, tells in TELLS.items() if any(source.name == t or exists(source / t) for t in tells))
         name = next(there, None)
         return None if name is None else f"type: probekit import {name} {quote(str(source))}"
     if (packed := PACKED.get(source.name.partition(".")[0])) is not None and source.suffix in (".gz", ".tgz", ".zip"):
