@@ -202,9 +202,12 @@ Preset = Annotated[
     Literal["paper", "quick"] | None,
     typer.Option(help="The settings to begin with; default: paper on a GPU, else quick."),
 ]
-_stored = typer.Option(help="How the file is compressed; official datasets: none.", rich_help_panel=OUTPUT)
-Compression = Annotated[Literal["none", "lzf", "gzip"], _stored]
-CompressionOrDefault = Annotated[Literal["none", "lzf", "gzip"] | None, _stored]
+_stored = "How the file is compressed"
+Compression = Annotated[Literal["none", "lzf", "gzip"], typer.Option(help=f"{_stored}.", rich_help_panel=OUTPUT)]
+CompressionOrDefault = Annotated[
+    Literal["none", "lzf", "gzip"] | None,
+    typer.Option(help=f"{_stored}; default: gzip, pixels of official datasets none.", rich_help_panel=OUTPUT),
+]
 Engine = Annotated[
     Literal["local", "slurm"], typer.Option(help="Who works: this machine, or a Slurm cluster, as one job array.")
 ]
