@@ -65,8 +65,7 @@ def generate(
 
     Args:
         name: A key of `GENERATORS`, or "scenes", which has no counterfactuals.
-        n: Base images in train, at most 10**9; 0 leaves the split out, None is the generator's default.
-        n_test: Base images in test, likewise.
+        n, n_test: Base images in train and in test, at most 10**9; 0 leaves it out, None is the generator's default.
         size: Pixels a side.
         parameters: Values of the generator's parameters; those not named keep their defaults.
         pairs: Add every image's counterfactuals.
@@ -94,11 +93,10 @@ def generate(
         return pack(rows, compression)
 
     ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
-    how: dict[str, Any] = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
     writing = DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part)
     # Products of generators are small: more threads than one take longer, and the time of those who compress.
     with threadpool_limits(1, user_api="blas"), writing as writer:
-        _write(writer, render, ranges, **how, progress=progress)
+        _write(writer, render, ranges, size=size, rows=len(plan.roles or ("base",)), workers=workers, progress=progress)
     return read_info(out) if part is None else file_info(path)
 
 
