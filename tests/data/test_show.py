@@ -20,7 +20,7 @@ from rich.console import Console
 
 from generators import GENERATORS
 from probekit.data import show
-from probekit.data.gallery import differing
+from probekit.data.gallery import EVIDENCE_IS, differing
 from probekit.data.generate import generate
 from probekit.data.show import _pairs, describe, draw_grid, grid_figure, preview, render_description
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_labels, read_split
@@ -261,4 +261,4 @@ def test_classes_of_scenes_show_other_images_and_no_evidence(tmp_path: Path) -> 
     assert len(set(shown)) == len(shown) == 9
     told = "\n".join(text.get_text() for text in grid_figure(path).findobj(Text))
     assert "Outlined: the masks of the file." in told
-    assert show.EVIDENCE_IS not in told
+    assert EVIDENCE_IS not in told
