@@ -95,9 +95,7 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     found = sorted(map(Path, glob(str(path))))
     if folders := [each for each in found if each.is_dir()]:
-        raise ValueError(
-            f"expected files at {path}, found the folder {folders[0]}; type --data {quote(str(folders[0]))}"
-        )
+        raise ValueError(f"expected files at {path}, found the folder {folders[0]}; name that alone")
     if not found:
         raise ValueError(f"expected dataset files, found nothing at {path}; {HOW}")
     return found
@@ -136,7 +134,7 @@ def _in_order(path: Path, infos: Sequence[DatasetInfo]) -> list[DatasetInfo]:
     if whole:
         raise ValueError(
             f"expected the shards of one dataset at {path}, found {whole[0].path.name}, which is a whole one; "
-            f"type --data {quote(str(whole[0].path))}, or move it away"
+            f"name {whole[0].path} alone, or move it away"
         )
     told = [intern(json.dumps(settings_of(info, info.shard, info.version))) for info in infos if info.shard is not None]
     usual = Counter(told).most_common(1)[0][0]
@@ -199,7 +197,7 @@ def _missing(path: Path, info: DatasetInfo, missing: Sequence[int]) -> str:
     folder = info.path.parent
     how = f"import {info.parameters.get('source', 'them')} again with --shard {missing[0]}/{count}"
     if not path.is_dir() and (folder / replace(info.shard, index=missing[0]).file).exists():
-        how = f"type --data {quote(str(folder))}, which has them"
+        how = f"name the folder {folder}, which has them"
     elif drawn_by(info.generator) and info.path.name == info.shard.file:
         how = f"type: {remake(info, missing[0])}"
     verb = "is" if len(missing) == 1 else f"are {len(missing):,}:"

@@ -213,7 +213,7 @@ def test_what_does_not_belong_together_is_one_line(made: Path, kind: str) -> Non
 
 def test_a_shard_alone_is_no_dataset(made: Path) -> None:
     assert_one_line(lambda: read_info(made / "2-of-4.h5"), "all 4 shards", "are 3: 1/4, 3/4, 4/4")
-    assert_one_line(lambda: read_info(made / "[12]-of-4.h5"), f"type --data {made}, which has them")
+    assert_one_line(lambda: read_info(made / "[12]-of-4.h5"), f"name the folder {made}, which has them")
     (made / "4-of-4.h5").rename(made.parent / "4-of-4.h5")
     assert_one_line(lambda: read_info(made.parent / "4-of-4.h5"), "again with --shard 1/4")
     assert_one_line(lambda: read_info(made / "none*.h5"), "nothing at")
