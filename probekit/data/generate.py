@@ -60,8 +60,7 @@ def generate(
 
     The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
     then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of the
-    factor) say so. A ValueError for an unknown generator, parameter or compression, or a number out of range; an
-    OSError if the file exists or cannot be written.
+    factor) say so. A ValueError for what is unknown or out of range, an OSError for a file that exists or will not be.
 
     Args:
         name: A key of `GENERATORS`, or "scenes", which has no counterfactuals.
@@ -96,8 +95,7 @@ def generate(
     ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
     how: dict[str, Any] = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
     writing = DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part)
-    # Products of generators are small: more threads than one take longer, and the time of those who compress.
-    with threadpool_limits(1, user_api="blas"), writing as writer:
+    with threadpool_limits(1, user_api="blas"), writing as writer:  # of products so small more take longer
         _write(writer, render, ranges, **how, progress=progress)
     return read_info(out) if part is None else file_info(path)
 
