@@ -60,7 +60,7 @@ def generate(
 
     The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
     then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of the
-    factor) say so. A ValueError for what is unknown or out of range, an OSError for a file that exists or will not be.
+    factor) say so. A ValueError for what is unknown or out of range; an OSError if it exists or cannot be written.
 
     Args:
         name: A key of `GENERATORS`, or "scenes", which has no counterfactuals.
@@ -95,7 +95,7 @@ def generate(
     ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
     how: dict[str, Any] = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
     writing = DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part)
-    with threadpool_limits(1, user_api="blas"), writing as writer:  # of products so small more take longer
+    with threadpool_limits(1, user_api="blas"), writing as writer:  # more are slower at products so small
         _write(writer, render, ranges, **how, progress=progress)
     return read_info(out) if part is None else file_info(path)
 
