@@ -95,7 +95,7 @@ def generate(
     ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
     how: dict[str, Any] = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
     writing = DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part)
-    with threadpool_limits(1, user_api="blas"), writing as writer:  # more are slower at products so small
+    with threadpool_limits(1, user_api="blas"), writing as writer:  # more threads are slower at such small products
         _write(writer, render, ranges, **how, progress=progress)
     return read_info(out) if part is None else file_info(path)
 
