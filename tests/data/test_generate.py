@@ -30,7 +30,7 @@ def gen(out: Path, name: str = "rect-tri", **options: Any) -> DatasetInfo:
 
 def test_products_of_generators_take_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two take twice the time of the curve of enclosed, and that of the thread that compresses."""
-    threads = []
+    threads: list[int] = []
 
     def drawn(*args: Any, **options: Any) -> Any:
         threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
