@@ -125,11 +125,11 @@ def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]
         y += 1
         for name, colour, read in _threshold_lines(results, item):
             found = read["threshold"]["readable"]
-            faint = 0.55 if name.startswith(BEST) else 1.0
+            thin = name.startswith(BEST)  # and its mark hollow: a colour of less contrast would not be seen
             marker = {">": ">", "<": "<"}.get(found["beyond"], "o")
             if not found["beyond"]:
-                axes.plot(found["ci"], [y, y], color=colour, linewidth=1.6, alpha=faint, solid_capstyle="butt")
-            axes.plot(found["value"], y, marker, color=colour, alpha=faint)
+                axes.plot(found["ci"], [y, y], color=colour, linewidth=0.8 if thin else 1.6, solid_capstyle="butt")
+            axes.plot(found["value"], y, marker, color=colour, fillstyle="none" if thin else "full")
             axes.annotate(
                 f"{px_text(found)} {read['regimen']}".strip(),
                 (found["value"] if found["beyond"] else found["ci"][1], y),

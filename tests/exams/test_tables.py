@@ -17,6 +17,7 @@ from probekit.exams.scoring import _crossing, conflict_numbers, px_of
 from probekit.exams.sentences import sentences
 from probekit.exams.trials import Trial
 from tests.exams import answers
+from tests.output.marks import weak_marks
 
 BEST = (0.95, [0.9, 0.99])
 PX = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -65,6 +66,7 @@ def test_a_part_of_an_exam_has_tables_sentences_and_a_chart_without_a_warning(pa
             warnings.simplefilter("error")
             figure = draw_exam([found, result("b")] if part == "two runs" else [found])
             figure.draw_without_rendering()
+        assert weak_marks(figure) == []
         assert len(figure.axes) == {"conflict": 1, "landolt-mirror": 4, "bind": 2}.get(part, len(figure.axes))
 
 
