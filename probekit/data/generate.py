@@ -60,8 +60,7 @@ def generate(
 
     The file's bytes depend on neither `workers` nor timing. With `pairs`, the rows of base image i are the base and
     then its counterfactual for each class factor; the columns `pair_id` (i) and `pair_role` ("base", or the name of the
-    factor) say so. A ValueError for an unknown generator, parameter or compression, or a number out of range; an
-    OSError if the file exists or cannot be written.
+    factor) say so. A ValueError for what is unknown or out of range; an OSError if it exists or cannot be written.
 
     Args:
         name: A key of `GENERATORS`, or "scenes", which has no counterfactuals.

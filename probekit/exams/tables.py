@@ -11,8 +11,9 @@ EMBEDDING = ("embedding", "own")
 MIRRORED = "landolt-mirror"
 READ = 0.75  # what an item must reach before it is said to be lost, a cue alone before it is said what is followed
 CHART = (
-    "Thresholds with 95 % intervals, an arrow where they lie beyond the levels; psychometric curves; what each layer "
-    "reads at the easiest level, by its best pooling; what is followed where whole and parts disagree."
+    "Thresholds with 95 % intervals, an arrow where they lie beyond the levels; easy, all: the levels of the training "
+    "pairs, those of the two that read held-out pairs better; psychometric curves; what each layer reads at the "
+    "easiest level, by its best pooling; what is followed where whole and parts disagree."
 )
 Read = Mapping[str, Any]
 
@@ -101,15 +102,14 @@ def _lines(rows: Sequence[Row], items: Sequence[str], cell: Any) -> tuple[list[l
 def _thresholds(rows: Sequence[Row], items: Sequence[str]) -> Table:
     def cell(read: Read, named: bool) -> Cell:
         found = read["threshold"]["readable"]
-        where = [f"{read['layer']} {read['pool']}"] * named
-        return Cell(px_text(found), found["value"], " ".join(filter(None, (px_ends(found), *where, read["regimen"]))))
+        where = f" {read['layer']} {read['pool']}" if named else ""
+        return Cell(px_text(found), found["value"], f"{px_ends(found)}{where}".strip())
 
     lines, strong = _lines(rows, items, cell)
     how = (
         "The smallest difference that is read in 75 % of choices between two unlike scenes, in px of the images, with "
-        "95 % intervals; > or < where it lies beyond the levels. easy, all: the levels of the training pairs, those of "
-        "the two that read held-out pairs better. The best layer is the best of many, and so a little too good. The "
-        "known template knows both drawings: nobody can do better at this noise."
+        "95 % intervals; > or < where it lies beyond the levels. The best layer is the best of many, and so a little "
+        "too good. The known template knows both drawings: nobody can do better at this noise."
     )
     return Table("thresholds", "Acuity", how, ("observer", *(f"{item}, px" for item in items)), lines, strong)
 

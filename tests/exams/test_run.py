@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from probekit.restore.outside import Outside
 from probekit.run import Run
 from probekit.sweep.measures import find_result
 from probekit.weights import LAST
+from tests.typed import typed
 
 UNET = Outside("unet", settings=("model.width=4", "model.depth=3"))
 FEW = Exam(items=("landolt", "bind"), size=64)
@@ -166,6 +168,10 @@ def test_two_encoders_share_a_chart_and_paired_differences() -> None:
     assert difference["verdict"] in ("above", "below", "not told apart from")
     table = differences_table(told["differences"])
     assert table.rows[0][0].text == "landolt"
+    words = "exam unet-exam unet-exam-2 --items landolt --size 64 --parts acuity --layers last"
+    printed = typed(*words.split(), cwd=Path.cwd()).stdout
+    assert len(re.findall("^ patch bag ", printed, re.M)) == 1
+    assert re.search(r"^unet-exam:\n  Reads .*^unet-exam-2:\n  Reads ", printed, re.M | re.S)
     with pytest.raises(ValueError, match="expected each run once"):
         examined(["unet-exam", "runs/unet-exam"], None, asked)
 

@@ -83,15 +83,11 @@ def test_what_is_not_of_the_embedding_is_not_called_so() -> None:
     assert name.text == "conrec last, level2 grid4"
 
 
-def test_the_regimen_of_a_read_out_is_named_in_the_table_and_in_the_chart() -> None:
+def test_the_regimen_of_a_read_out_is_named_in_the_chart() -> None:
     found = result()
-    reads(found, "landolt")["embedding", "own"]["regimen"] = "all"
-    reads(found, "landolt")["level1", "gap"]["regimen"] = "easy"
-    thresholds = tables.tables(found)[0]
-    assert thresholds.rows[0][1].text.endswith("] all")
-    assert "easy, all: the levels of the training pairs" in thresholds.how
+    reads(found, "landolt")["embedding", "own"]["regimen"] = "both"
     shown = [text.get_text() for axes in draw_exam([found]).axes for text in axes.texts]
-    assert any(text.endswith(" all") for text in shown)
+    assert sum(text.endswith(" both") for text in shown) == 1
 
 
 def test_each_pair_in_the_chart_says_what_is_proved_of_it() -> None:
