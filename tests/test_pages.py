@@ -3,9 +3,11 @@
 Alone: pytest tests/test_pages.py. Whether each command parses: tests/test_docs.py.
 """
 
+import contextlib
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,25 @@ def test_what_a_page_shows_is_what_is_printed(
     for page, command, shown, found in walk(pages, tmp_path):
         missing = set(words(shown)) - set(words(found))
         assert not missing, f"{page}, {command}; type: python -m tests.pages"
+
+
+@pytest.mark.usefixtures("plain_pictures", "few_strengths", "few_baselines")
+def test_the_commands_for_an_own_encoder_name_the_run_that_the_first_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(examine.PLANS, "quick", examine.Plan(train=14, held=4, test=4))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    page = (ROOT / "docs/tutorial-encoder.md").read_text()
+    part = page.partition("## From the command line")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"^```python\n(.*?)^```$", part, re.M | re.S)
+    with contextlib.chdir(tmp_path):
+        exec(block, {})
+    small = {"gen": "--n 24 --n-test 12 --size 32", "heatmap": "--n 4 --perturb 0", "exam": "--size 64"}
+    typed_there = [line.strip() for line in part.splitlines() if line.startswith("    probekit ")]
+    assert [command.split()[1] for command in typed_there] == ["gen", "probe", "heatmap", "exam", "report"]
+    for command in typed_there:
+        done = typed(*shlex.split(f"{command} {small.get(command.split()[1], '')}")[1:], cwd=tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "docs/log.md"])
