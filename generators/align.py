@@ -70,7 +70,6 @@ class Align(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """2 * line + mirror, `[n]`."""
         labels: Ints = 2 * factors["line"].astype(np.int64) + factors["mirror"]
         return labels
 
@@ -167,7 +166,6 @@ class Align(Generator):
         return Copied(sprites, np.zeros(len(x), np.int64), x, y)
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """All marks."""
         line, pairs = objects
         return line | pairs
 

@@ -31,6 +31,13 @@ NOISE_COLUMN = 0  # the laws of the generators begin at column 1
 OTHER_NOISE = 0x9E3779B9  # odd, so that its multiples differ: flips bits of the key of a counterfactual's own noise
 
 
+def frame(size: int) -> int:
+    """The side of a frame in px; a ValueError for one that is not whole, or out of range."""
+    if not MIN_SIZE <= size <= MAX_SIZE or size != int(size):
+        raise ValueError(f"expected a size from {MIN_SIZE} to {MAX_SIZE} px, found {size}; type --size 128")
+    return int(size)
+
+
 @dataclass(frozen=True)
 class Rendered:
     """Images uint8 `[n, H, W]` and masks uint8 `[n, H, W]`; bit k is mask_names[k]."""
@@ -101,17 +108,10 @@ class Generator(ABC):
         Raises:
             ValueError: a size or parameter that does not exist or is out of range, or ink that cannot be seen.
         """
-        if not MIN_SIZE <= size <= MAX_SIZE or size != int(size):
-            raise ValueError(f"expected a size from {MIN_SIZE} to {MAX_SIZE} px, found {size}; type --size 128")
-        self.size = int(size)
+        self.size = frame(size)
         self.scale = size / BASE_SIZE
         self.values = resolve(self.parameters, parameters, self.name)
-        ground, ink = photometry.levels(background=self.values["background"], contrast=self.values["contrast"])
-        if ground == ink:
-            raise ValueError(
-                f"expected ink that can be told from its background, found both at grey level {ground} of 255; "
-                f"type --set contrast=1"
-            )
+        photometry.check_ink(self.values)
         self.class_factors = tuple(f.name for f in self.factors if f.kind == "class")
         self.mask_names = self.objects + tuple(f"evidence:{name}" for name in self.class_factors)
 

@@ -62,7 +62,6 @@ class Bind(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """Which mark is in the ring, `[n]`."""
         return factors["in_ring"].astype(np.int64)
 
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
@@ -115,7 +114,6 @@ class Bind(Generator):
         ]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """All four."""
         ring, square, disc, bar = objects
         return ring | square | disc | bar
 

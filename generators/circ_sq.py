@@ -75,12 +75,10 @@ class CircSq(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """The number of squares, `[n]`."""
         labels: Ints = factors["shape_1"].astype(np.int64) + factors["shape_2"]
         return labels
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """Both objects."""
         one, two = objects
         return one | two
 

@@ -74,7 +74,6 @@ class Enclosed(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """Which mark is inside, `[n]`."""
         return factors["inside"].astype(np.int64)
 
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
@@ -186,7 +185,6 @@ class Enclosed(Generator):
         return x.reshape(-1, 2, len(DIRECTIONS)), y.reshape(-1, 2, len(DIRECTIONS))
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """All three."""
         curve, disc, ring = objects
         return curve | disc | ring
 

@@ -86,7 +86,6 @@ class Landolt(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """The opening, `[n]`."""
         return factors["opening"].astype(np.int64)
 
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
@@ -109,7 +108,6 @@ class Landolt(Generator):
         return [Ring(x, y, turned.quarters(factors["opening"]), self.px(factors["gap"]))]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """The ring."""
         return objects[0]
 
     def read(self, images: Pixels) -> dict[str, Ints]:

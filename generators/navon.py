@@ -91,7 +91,6 @@ class Navon(Generator):
             )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """2 * whole + element, `[n]`."""
         labels: Ints = 2 * factors["whole"].astype(np.int64) + factors["element"]
         return labels
 
@@ -173,7 +172,6 @@ class Navon(Generator):
         return stretch
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """The elements."""
         return objects[0]
 
     def read(self, images: Pixels) -> dict[str, Ints]:

@@ -54,6 +54,16 @@ def levels(*, background: float, contrast: float) -> tuple[int, int]:
     return int(lut[0]), int(lut[255])
 
 
+def check_ink(values: Mapping[str, float]) -> None:
+    """Refuses parameters by name of which no ink can be seen."""
+    ground, ink = levels(background=values["background"], contrast=values["contrast"])
+    if ground == ink:
+        raise ValueError(
+            f"expected ink that can be told from its background, found both at grey level {ground} of 255; "
+            f"type --set contrast=1"
+        )
+
+
 def _ramp(background: float, contrast: float) -> Pixels:
     """The grey level of each coverage, `[256]`."""
     ramp = background + contrast * (1.0 - background) * np.arange(256) / 255.0

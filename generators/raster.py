@@ -98,11 +98,6 @@ def axes(angle_deg: Floats) -> Axes:
     return Axes(cos, -sin).quarters(quarter.astype(np.int64) % 4)  # y points down
 
 
-def row_centres(size: int) -> Floats:
-    """The y of the pixel centres of each row, `[size]`."""
-    return np.arange(size, dtype=np.float64) + 0.5
-
-
 def window(top: Floats, bottom: Floats, middle: Floats, size: int) -> tuple[Ints, Floats]:
     """Windows around shapes that reach from `top` to `bottom`, `[n]`, as far as the frame goes.
 

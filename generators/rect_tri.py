@@ -83,12 +83,10 @@ class RectTri(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """2 * corner + triangle, `[n]`."""
         labels: Ints = 2 * factors["corner"].astype(np.int64) + factors["triangle"]
         return labels
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """The rectangle without the triangle."""
         rectangle, triangle = objects
         return rectangle & ~triangle
 

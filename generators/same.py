@@ -73,7 +73,6 @@ class Same(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """Whether the groups are of different shapes, `[n]`."""
         return factors["groups"].astype(np.int64)
 
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
@@ -175,7 +174,6 @@ class Same(Generator):
         return Group((Disc(x, y, radius),), (Polygon(across + x[:, None], down + y[:, None]),))
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """All four."""
         one, two, three, four = objects
         return one | two | three | four
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators import photometry
-from generators.base import BASE_SIZE, MAX_SIZE, MIN_SIZE, Generator
+from generators.base import BASE_SIZE, MIN_SIZE, Generator, frame
 from generators.landolt import Landolt
 from generators.navon import Navon
 from generators.parameters import PHOTOMETRY, Parameter, resolve
@@ -78,18 +78,8 @@ class Scenes:
     )
 
     def __init__(self, *, size: int = BASE_SIZE, parameters: Mapping[str, float] = {}) -> None:
-        """Check and keep the settings.
-
-        Args:
-            size: side of the canvas, 16 to 1024 px.
-            parameters: by name; those not named keep their defaults. All of them are then in `values`.
-
-        Raises:
-            ValueError: a size or parameter that does not exist or is out of range, or ink that cannot be seen.
-        """
-        if not MIN_SIZE <= size <= MAX_SIZE or size != int(size):
-            raise ValueError(f"expected a size from {MIN_SIZE} to {MAX_SIZE} px, found {size}; type --size 128")
-        self.size, self.scale = int(size), size / BASE_SIZE
+        """As of a `Generator`; a ValueError also if the smallest objects would be larger than the largest."""
+        self.size, self.scale = frame(size), size / BASE_SIZE
         self.values = resolve(self.parameters, parameters, self.name)
         smallest, largest = self.values["smallest"], self.values["largest"]
         if smallest > largest:
@@ -97,12 +87,7 @@ class Scenes:
                 f"expected smallest of at most largest, {largest:g}, found {smallest:g}; "
                 f"type --set smallest={largest:g}"
             )
-        ground, ink = photometry.levels(background=self.values["background"], contrast=self.values["contrast"])
-        if ground == ink:
-            raise ValueError(
-                f"expected ink that can be told from its background, found both at grey level {ground} of 255; "
-                f"type --set contrast=1"
-            )
+        photometry.check_ink(self.values)
         self.mask_names = tuple(kind.name for kind in KINDS)
         self._frames: dict[tuple[int, int], Generator] = {}
 

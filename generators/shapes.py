@@ -35,11 +35,9 @@ class Disc(NamedTuple):
     radius: Floats
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         return [raster.disc(self.x, self.y, self.radius, size)]
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
         level = Axes(np.ones_like(self.x), np.zeros_like(self.x))
         return coverage.superellipse_outline(self.x, self.y, level, self.radius, 2.0, size)
 
@@ -55,14 +53,12 @@ class Box(NamedTuple):
     radius: float = 0.0
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         if not self.radius:
             return [raster.box(self.x, self.y, self.turned, self.half_x, self.half_y, size)]
         radius = np.full_like(self.x, self.radius)
         return [raster.round_box(self.x, self.y, self.turned, self.half_x, self.half_y, radius, size)]
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
         return coverage.box_outline(self.x, self.y, self.turned, self.half_x, self.half_y, self.radius)
 
 
@@ -76,11 +72,9 @@ class Superellipse(NamedTuple):
     exponent: float
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         return [raster.superellipse(self.x, self.y, self.turned, self.half, self.exponent, size)]
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
         return coverage.superellipse_outline(self.x, self.y, self.turned, self.half, self.exponent, size)
 
 
@@ -90,11 +84,9 @@ class Triangle(NamedTuple):
     corners: Floats
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         return [raster.triangle(self.corners, size)]
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
         return self.corners
 
 
@@ -108,11 +100,9 @@ class Polygon(NamedTuple):
     y: Floats
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         return [polygons.polygon(self.x, self.y, size)]
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
         corners = np.stack((self.x, self.y), axis=-1)
         if corners.ndim == 4:  # one outline, which goes to a hole and back on the same way
             corners = np.concatenate((corners, corners[:, :, :1]), axis=2).reshape(len(self.x), -1, 2)
@@ -127,7 +117,6 @@ class Choice(NamedTuple):
     no: Shape
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         found: list[Layer] = []
         for rows, shape in ((self.which, self.yes), (~self.which, self.no)):
             if rows.all():
@@ -138,7 +127,6 @@ class Choice(NamedTuple):
         return found
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
         yes, no = self.yes.vertices(size), self.no.vertices(size)
         count = max(yes.shape[1], no.shape[1])
         return np.where(self.which[:, None, None], _repeat_last(yes, count), _repeat_last(no, count))
@@ -172,7 +160,6 @@ class Copied(NamedTuple):
     y: Floats
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         if size > SPRITES:
             return self._drawn().layers(size)
         x, first = self.x.astype(np.int64), self.y.astype(np.int64) + self.sprites.top
@@ -183,7 +170,6 @@ class Copied(NamedTuple):
         return [Copies(x + (size + 1) * self.which, self.sprites.table, self.sprites.height, first)]
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
         return self._drawn().vertices(size)
 
     def _drawn(self) -> Shape:
@@ -239,7 +225,6 @@ class Group(NamedTuple):
     cut: tuple[Shape, ...] = ()
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         return [spans for shape in (*self.inside, *self.cut) for spans in shape.layers(size)]
 
     def vertices(self, size: int) -> Floats:

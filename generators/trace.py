@@ -70,7 +70,6 @@ class Trace(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """Whether the beads are on two curves, `[n]`."""
         return factors["curve"].astype(np.int64)
 
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
@@ -152,7 +151,6 @@ class Trace(Generator):
         return turned, (self.snapped(-pitch * turned.uy), self.snapped(pitch * turned.ux))
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """All four."""
         curve, other, bead, second = objects
         return curve | other | bead | second
 

@@ -56,7 +56,6 @@ class Vernier(Generator):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """The alignment, `[n]`."""
         return factors["alignment"].astype(np.int64)
 
     def law(self, draws: Draws) -> dict[str, NDArray[Any]]:
@@ -90,7 +89,6 @@ class Vernier(Generator):
         return [first, second._replace(x=second.x + dx, y=second.y + dy)]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """Both bars."""
         first, second = objects
         return first | second
 

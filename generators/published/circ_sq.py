@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.factors import ANGLE, NOISE_KEY, Factor
+from generators.circ_sq import CircSq
+from generators.factors import NOISE_KEY, Factor
 from generators.published import pillow
 from generators.published.recipe import Drawn, Published, choose
 from generators.random import Draws
@@ -37,20 +38,16 @@ class CircSqPublished(Published):
     name = "circ-sq-published"
     about = "circ-sq by the authors' recipe, flaws included"
     draws_as = "circ-sq"
-    classes = ("circle-circle", "circle-square", "square-square")
-    objects = ("object_1", "object_2")
-    default_n, default_n_test = 600, 399  # the published file; the paper, section 3.2, says 600/400
+    classes, objects = CircSq.classes, CircSq.objects
+    default_n, default_n_test = CircSq.default_n, CircSq.default_n_test
     factors = (
-        Factor("shape_1", "class", 0, 1, "", "balanced", "of object 1", ("circle", "square")),
-        Factor("shape_2", "class", 0, 1, "", "balanced", "of object 2", ("circle", "square")),
-        ANGLE,
+        *CircSq.factors[:3],  # the class factors, and the turn
         *_object_factors(1),
         *_object_factors(2),
         NOISE_KEY,
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """The number of squares, `[n]`."""
         labels: Ints = factors["shape_1"].astype(np.int64) + factors["shape_2"]
         return labels
 
@@ -99,7 +96,6 @@ class CircSqPublished(Published):
         return choose(factors[f"shape_{number}"] == SQUARE, square, circle)
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """Both objects."""
         one, two = objects
         return one | two
 

@@ -61,11 +61,9 @@ class Drawn(NamedTuple):
     stop: Ints
 
     def layers(self, size: int) -> list[Layer]:
-        """As of every `Shape`."""
         return [Spans(self.start, self.stop)]
 
     def vertices(self, size: int) -> Floats:
-        """As of every `Shape`."""
         raise AssertionError("the published recipes have no grey edges")
 
 

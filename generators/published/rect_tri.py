@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.factors import ANGLE, NOISE_KEY, Factor
+from generators.factors import NOISE_KEY, Factor
 from generators.published import pillow
 from generators.published.recipe import Drawn, Published, choose, within
 from generators.random import Draws
 from generators.raster import Floats, Ints, Pixels
+from generators.rect_tri import RectTri
 
 RIGHT, SHARP = 1, 1
 MAX_SIDE = 88  # authors' code: W - 2 * 20
@@ -29,13 +30,10 @@ class RectTriPublished(Published):
     name = "rect-tri-published"
     about = "rect-tri by the authors' recipe, flaws included"
     draws_as = "rect-tri"
-    classes = ("round-equilateral", "round-right", "sharp-equilateral", "sharp-right")
-    objects = ("rectangle", "triangle")
-    default_n, default_n_test = 1000, 500  # ConRec paper, section 3.2
+    classes, objects = RectTri.classes, RectTri.objects
+    default_n, default_n_test = RectTri.default_n, RectTri.default_n_test
     factors = (
-        Factor("corner", "class", 0, 1, "", "balanced", "corner style", ("round", "sharp")),
-        Factor("triangle", "class", 0, 1, "", "balanced", "triangle kind", ("equilateral", "right")),
-        ANGLE,
+        *RectTri.factors[:3],  # the class factors, and the turn
         Factor("width", "real", 65, 89, "px at 128", "uniform", "of the rectangle"),
         Factor("height", "real", 65, 89, "px at 128", "uniform", "of the rectangle"),
         Factor("x", "real", 52.5, 76.5, "px at 128", "uniform where it fits", "rectangle centre, before the turn"),
@@ -50,7 +48,6 @@ class RectTriPublished(Published):
     )
 
     def labels(self, factors: NDArray[np.void]) -> Ints:
-        """2 * corner + triangle, `[n]`."""
         labels: Ints = 2 * factors["corner"].astype(np.int64) + factors["triangle"]
         return labels
 
@@ -99,7 +96,6 @@ class RectTriPublished(Published):
         return [rectangle, within(choose(factors["triangle"] == RIGHT, right, equilateral), rectangle)]
 
     def ink(self, objects: Sequence[Pixels]) -> Pixels:
-        """The rectangle without the triangle."""
         rectangle, triangle = objects
         return rectangle & ~triangle
 
