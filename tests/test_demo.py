@@ -14,7 +14,10 @@ from probekit.files import sha256
 
 
 def test_the_encoder_that_comes_along_is_the_one_that_was_measured() -> None:
-    """`make encoder` makes it: 71.0 % on its own images. README and docs show its numbers."""
+    """`make encoder` makes it: 71.0 % on its own images. README and docs show its numbers, and it is in two pictures.
+
+    Another one: `python -m tests.pages`, README, docs/heatmaps.md with heatmaps.png, docs/draw.md with draw.png.
+    """
     from probekit.cli.demo import ENCODER
     from probekit.models.encoder import load_encoder
 

@@ -77,9 +77,7 @@ def generate(
     """
     about: dict[str, Any] = {"n": n, "n_test": n_test, "seed": seed, "size": size, "pairs": pairs, "masks": masks}
     plan = _planned(name, parameters=parameters or {}, certificate=certificate, **about)
-    workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
-    if workers < 1:
-        raise ValueError(f"expected at least 1 worker, found {workers}; type --workers 1")
+    workers = _workers(workers)
     part = None if shard is None else planned_shard(*shard, plan.counts)
     there = None if part is None else check_shard(out, plan.header, part, compression=compression)
     if there is not None and not overwrite:
@@ -97,6 +95,12 @@ def generate(
     with threadpool_limits(1, user_api="blas"), writing as writer:
         _write(writer, render, ranges, size=size, rows=len(plan.roles or ("base",)), workers=workers, progress=progress)
     return read_info(out) if part is None else file_info(path)
+
+
+def _workers(typed: int | None) -> int:
+    if typed is not None and typed < 1:
+        raise ValueError(f"expected at least 1 worker, found {typed}; type --workers 1")
+    return typed or min(os.cpu_count() or 1, MAX_WORKERS)
 
 
 @dataclass(frozen=True)
