@@ -37,6 +37,7 @@ from probekit.h5.schema import (
     mask_type,
 )
 from probekit.h5.target import Target, check_target
+from probekit.visible import one_line
 
 
 @dataclass
@@ -285,5 +286,4 @@ def _translated(path: Path) -> Iterator[None]:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise OSError(f"cannot write {path}: {reason}") from error
+            raise OSError(f"cannot write {path}: {getattr(error, 'strerror', None) or one_line(error)}") from error
