@@ -158,11 +158,12 @@ def collect(parts: Mapping[str, Part]) -> dict[tuple[str, str], Numbers]:
 def draw(found: Mapping[tuple[str, str], Numbers]) -> Figure:
     """A panel a number, a line a method, a colour a training set; small dots are seeds, a ring is a bound."""
     methods = list(dict.fromkeys(method for _, method in found if method != RANDOM))
+    panels = [panel for panel in PANELS if any(panel in one.values for one in found.values())]
     across = 4
-    down = -(-len(PANELS) // across)
+    down = -(-len(panels) // across)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE, down * (0.75 + 1.5 * LINE * len(methods))), layout="constrained")
-        for place, panel in enumerate(PANELS):
+        for place, panel in enumerate(panels):
             axes = figure.add_subplot(down, across, place + 1)
             for step, (dataset, colour) in enumerate(COLOURS.items()):
                 for y, method in enumerate(methods):
@@ -220,7 +221,7 @@ def _finish(axes: Axes, panel: str, methods: list[str], *, named: bool) -> None:
     else:
         axes.xaxis.set_major_locator(FixedLocator(np.linspace(0, 1, 5).tolist()))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-        axes.set_xlim(0.4 if panel in WHOLES else 0.0, 1.02)
+        axes.set_xlim(0.3 if panel in WHOLES else 0.0, 1.02)
     axes.xaxis.set_minor_locator(NullLocator())
 
 

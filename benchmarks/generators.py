@@ -40,6 +40,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from threadpoolctl import threadpool_limits
 
 from benchmarks import laws
 from benchmarks.laws import LAWS
@@ -179,6 +180,7 @@ def main() -> None:
         }
         print(report["probekit gen, gzip"])
     cv2.setNumThreads(1)
+    threadpool_limits(1, user_api="blas")  # as `gen` has it
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     for name in names:

@@ -133,15 +133,21 @@ MOST = 20  # names in one line
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     """The one line for an unknown name: lists the known ones, or of many those that are most alike, and the nearest."""
     names = sorted(known)
-    alike = names if len(names) <= MOST else difflib.get_close_matches(name, names, n=6, cutoff=0)
+    alike = names if len(names) <= MOST else _alike(name, names, n=6, cutoff=0)
     listed = "known" if alike == names else f"of {len(names)} the most alike"
     return f"unknown {kind} {name!r}; {listed}: {', '.join(alike) or 'none yet'}{did_you_mean(name, names)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a line about an unknown name: the nearest of the known ones, or nothing where none is near."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+    close = _alike(name, sorted(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _alike(name: str, known: Iterable[str], *, n: int, cutoff: float) -> list[str]:
+    """The names most alike, the nearest first, whichever letters are capital; `cutoff`: how alike, at most 1."""
+    plain = {each.lower(): each for each in known}
+    return [plain[each] for each in difflib.get_close_matches(name.lower(), plain, n=n, cutoff=cutoff)]
 
 
 def branch_named(name: str) -> tuple[str, dict[str, Any]]:

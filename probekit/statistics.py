@@ -96,6 +96,19 @@ def mean_over_images(values: NDArray[np.floating], *, seed: int) -> dict[str, An
     return found
 
 
+def mean_of_estimates(found: Sequence[tuple[float, Sequence[float] | None]]) -> dict[str, Any]:
+    """The mean of independent estimates, each with its 95 % interval or None of one that does not vary.
+
+    Its interval recovers their variances from their ends (MOVER: Zou and Donner 2008), so that it need not be centred.
+    Returns mean, ci (None where it has no width).
+    """
+    mean = fsum(value for value, _ in found) / len(found)
+    below, above = (
+        sqrt(fsum((ci[end] - value) ** 2 for value, ci in found if ci is not None)) / len(found) for end in (0, 1)
+    )
+    return {"mean": mean, "ci": interval(mean - below, mean + above)}
+
+
 def ratio_over_images(above: NDArray[np.floating], below: NDArray[np.floating], *, seed: int) -> dict[str, Any] | None:
     """The ratio of two means over the images where both are defined, with its percentile interval.
 

@@ -101,6 +101,14 @@ def test_a_peer_steps_with_torchs_own_tf32_and_ours_without(peer: str, monkeypat
     assert seen == [(True, False, torch.float32 if peer == "lightly" else torch.bfloat16)] * 2
 
 
+def test_the_plan_for_many_gpus_takes_batches_longer_than_a_queue() -> None:
+    """swav's at its default holds 3,840 features."""
+    from benchmarks import ranks
+
+    few, whole = (ranks.seconds("swav", batch) for batch in (ranks.FEW, 4096))
+    assert 0 < few < whole
+
+
 def test_jobs_take_turns_by_the_clock_given() -> None:
     calls: list[str] = []
     ticks = iter(range(100))

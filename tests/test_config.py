@@ -379,6 +379,8 @@ def test_unknown_names_list_the_known_ones() -> None:
     )
     with pytest.raises(ValueError, match="did you mean 'simclr'"):
         get(METHODS, "method", "simcrl")
+    with pytest.raises(ValueError, match="did you mean 'byol'"):
+        get(METHODS, "method", "BYOL")
 
 
 VALUES = st.one_of(

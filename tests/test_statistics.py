@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from probekit.probes.scores import evaluate
-from probekit.statistics import against, bootstrap, mean_over_images, mean_over_seeds, paired_seeds, student
+from probekit.statistics import (
+    against,
+    bootstrap,
+    mean_of_estimates,
+    mean_over_images,
+    mean_over_seeds,
+    paired_seeds,
+    student,
+    wilson,
+)
 
 SHARES = st.floats(0, 1, allow_subnormal=False)
 
@@ -97,3 +106,23 @@ def test_too_few_seeds_are_not_testable() -> None:
     three = paired_seeds({0: 0.5, 1: 0.7, 2: 0.6}, {0: 0.4, 1: 0.4, 2: 0.4})
     assert three["testable"]
     assert three["ci"] is not None
+
+
+def test_the_interval_of_a_mean_of_estimates_is_that_of_the_normal_law() -> None:
+    errors = np.array([0.02, 0.05, 0.01])
+    found = mean_of_estimates([(each, [each - 1.96 * error, each + 1.96 * error]) for each, error in enumerate(errors)])
+    half = 1.96 * math.sqrt((errors**2).sum()) / 3
+    assert found["mean"] == 1.0
+    assert found["ci"] == pytest.approx([1 - half, 1 + half])
+    assert mean_of_estimates([(0.5, None), (1.0, None)]) == {"mean": 0.75, "ci": None}
+
+
+def test_the_interval_of_a_mean_of_estimates_covers_it_where_theirs_are_not_centred() -> None:
+    """Shares near 1 with Wilson's intervals: about 95 of 100 hold the mean of the true ones."""
+    rng, true, n = np.random.default_rng(0), np.array([0.97, 0.9, 0.6]), 60
+    held = 0
+    for _ in range(400):
+        hits = rng.binomial(n, true)
+        low, high = mean_of_estimates([(hit / n, wilson(int(hit), n)) for hit in hits])["ci"]
+        held += low <= true.mean() <= high
+    assert 0.92 < held / 400 < 0.98

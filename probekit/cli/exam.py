@@ -1,7 +1,7 @@
 """`exam`: what encoders read of drawings whose answers are known."""
 
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,8 @@ from probekit.results import show_results
 from probekit.weights import Weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from probekit.exams.measurement import Exam
 
 
@@ -70,9 +72,7 @@ def exam(
         return
     for name in run or (None,) * (encoder is None):
         shared.check_run(name)
-    from probekit.exams.compared import differences_table
     from probekit.exams.run import exam_runs
-    from probekit.output.terminal import show_table
 
     told = exam_runs(
         run or [],
@@ -87,11 +87,33 @@ def exam(
     if as_json:
         print_json(told["results"][0] if len(told["results"]) == 1 else told)
         return
-    show_results(told["results"], console)
-    if told["differences"]:
-        show_table(differences_table(told["differences"]), console, title="Differences")
+    if len(told["results"]) == 1:
+        show_results(told["results"], console)
+    else:
+        _show_together(told)
     runs = " ".join(map(quote, told["arguments"]))
     console.print(f"next: probekit report {runs}   (what the numbers mean: docs/exam.md)")
+
+
+def _show_together(told: "Mapping[str, Any]") -> None:
+    """The tables of several encoders, each table once for all; what stands out of each; how they differ."""
+    from probekit.exams.compared import differences_table, together
+    from probekit.measurement import read_result
+    from probekit.output.terminal import show_table
+
+    results = told["results"]
+    reader = read_result(results[0])
+    console.print(f"{reader.title}. {results[0]['how']}")
+    tables = reader.tables(together(results)) + [differences_table(told["differences"])] * bool(told["differences"])
+    for table in tables:
+        if not table.folded:
+            show_table(table, console, title=table.title)
+            console.print(table.how)
+    for result in results:
+        console.print(f"{result['run']}:")
+        for line in reader.sentences(result):
+            console.print(f"  {line}")
+    console.print()
 
 
 def _selftest(as_json: bool) -> None:

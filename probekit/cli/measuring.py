@@ -161,9 +161,15 @@ def one_layer(checkpoint: str, pool: str | None, layer: str | None) -> Weights:
 
 def outside_of(encoder: str | None, weights: Path | None, normalise: str, *more: Any) -> "Outside | None":
     """The encoder from elsewhere that was typed, or None; refuses what belongs to one without it."""
+    from probekit.data.locate import run_named
+    from probekit.restore.kinds import is_outside
     from probekit.restore.outside import Outside
 
     if encoder is not None:
+        if not is_outside(encoder) and run_named(encoder, shared.RUNS) is not None:
+            raise ValueError(
+                f"expected an encoder from elsewhere with --encoder, found the run {encoder}; leave --encoder out"
+            )
         return Outside(encoder, weights, normalise, *more)
     if weights is not None or normalise != "auto" or any(more[1:]):
         raise ValueError(

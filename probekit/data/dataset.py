@@ -14,7 +14,6 @@ from torch.utils.data import Dataset as TorchDataset
 from generators import GENERATORS, Generator, Scenes, register
 from generators.certificates import shipped, told
 from probekit.data.generate import MAX_N, MAX_SEED, generate, rendered
-from probekit.data.picture import picture
 from probekit.data.truth import Counterfactual, Truth
 from probekit.h5 import DatasetInfo, read_split, verify
 from probekit.h5.schema import SCHEMA, SPLITS, SplitInfo
@@ -95,8 +94,11 @@ class Dataset(TorchDataset[dict[str, Any]]):
         return {name: torch.from_numpy(bits[index] >> bit & 1).bool() for bit, name in enumerate(self.info.mask_names)}
 
     def _repr_png_(self) -> bytes:
-        """A few images of each class with the outlines of their evidence, for notebooks."""
-        return picture(self.images, self.labels, self.masks)
+        """A few images of each class, plain and with their evidence outlined, for notebooks."""
+        from probekit.data.picture import dataset_figure, png  # matplotlib is slow to import
+
+        name = f"{self.info.name or self.info.generator}, {self.split}"
+        return png(dataset_figure(name, self.images, self.labels, self.classes, self.masks))
 
     def __repr__(self) -> str:
         height, width = self.images.shape[1:3]

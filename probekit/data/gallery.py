@@ -1,6 +1,6 @@
 """Rows of images, some with outlines of their evidence; and pairs of images that differ in one class factor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,10 @@ Pixels = NDArray[np.uint8]
 LARGEST = 256  # px a side: larger images are shrunk before they are drawn
 NAME_LENGTH = 22  # letters of the name of a row; Chinese ones count twice
 LISTED = 3  # images of each class factor in the picture of all generators
+LOOKED_AT = 16  # images of a class, of which those are shown that differ most
+THUMB = 12  # px a side of what is compared for that
+EVIDENCE_IS = "Evidence: the pixels that change when this one class factor changes and all else stays."
+MASKS_ARE = "Outlined: the masks of the file."
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,21 @@ def shrunk(image: Pixels, how: int = cv2.INTER_AREA) -> Pixels:
         return image
     size = (max(1, image.shape[1] * LARGEST // longest), max(1, image.shape[0] * LARGEST // longest))
     return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=how), np.uint8)
+
+
+def differing(images: Iterable[Pixels], most: int) -> list[int]:
+    """Places of the first image, then again and again of the one that is least like any chosen one."""
+    thumbs = np.stack([_thumb(image) for image in images])
+    chosen = [0]
+    while len(chosen) < min(most, len(thumbs)):
+        away = np.abs(thumbs[:, None] - thumbs[None, chosen]).mean(axis=2).min(axis=1)
+        away[chosen] = -1
+        chosen.append(int(away.argmax()))
+    return chosen
+
+
+def _thumb(image: Pixels) -> NDArray[np.float32]:
+    return cv2.resize(image, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
 
 
 def compose(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from generators import GENERATORS, Generator, Scenes
 from generators.certificates import Certificate, shipped
@@ -94,7 +95,9 @@ def generate(
 
     ranges = {split: range(n) for split, n in plan.counts.items()} if part is None else part.ranges
     how: dict[str, Any] = {"size": size, "rows": len(plan.roles or ("base",)), "workers": workers}
-    with DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part) as writer:
+    writing = DatasetWriter(path, header=plan.header, compression=compression, overwrite=overwrite, shard=part)
+    # Products of generators are small: more threads than one take longer, and the time of those who compress.
+    with threadpool_limits(1, user_api="blas"), writing as writer:
         _write(writer, render, ranges, **how, progress=progress)
     return read_info(out) if part is None else file_info(path)
 

@@ -1,58 +1,72 @@
-"""A picture of a few images of each class, their evidence outlined: what a notebook shows of a dataset."""
+"""The picture of a dataset in a notebook: a few images of each class, plain and with their evidence outlined beside."""
 
+import io
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
+from probekit.data.gallery import EVIDENCE_IS, LOOKED_AT, MASKS_ARE, Pixels, Shown, compose, differing, shrunk
 from probekit.h5.schema import EVIDENCE
+from probekit.output.pictures import pixels
+from probekit.output.style import OUTLINES
 
-CLASSES, EACH = 6, 8  # rows, and images of each
-SIDE = 128  # px of an image, about: small ones are enlarged by a whole factor
-GAP = 4  # px between images
-GROUND = 255
-COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0))  # Okabe and Ito's, one a mask
+CLASSES, ACROSS = 6, 8  # rows, and pictures in each
+DPI, COLOURS = 110, 64  # a notebook keeps it
 
-Pixels = NDArray[np.uint8]
+Masks = Mapping[str, NDArray[np.bool_]]
 
 
-def picture(images: Pixels, labels: NDArray[np.integer] | None, masks: Mapping[str, NDArray[np.bool_]]) -> bytes:
-    """A PNG file: a class a row, and in it the first images of the class.
+def dataset_figure(
+    name: str, images: Pixels, labels: NDArray[np.integer] | None, classes: Sequence[str], masks: Masks
+) -> Figure:
+    """Draws the images of each class that differ most, in rows.
 
     Args:
+        name: What the images are, for the title.
         images: uint8 `[N, H, W]` or `[N, H, W, 3]`.
         labels: Classes `[N]`; without them, or with several an image, rows are filled as the images come.
-        masks: By name, `[N, H, W]`; the outlines of evidence are drawn, a colour each.
+        classes: Their names.
+        masks: By name, `[N, H, W]`; those of evidence, or all where none is, are outlined, in a colour each.
     """
-    evidence = [mask for name, mask in masks.items() if name.startswith(EVIDENCE)]
-    rows = [[_drawn(images[i], [mask[i] for mask in evidence]) for i in row] for row in _rows(len(images), labels)]
-    height, width = rows[0][0].shape[:2]
-    size = len(rows) * (height + GAP) - GAP, max(map(len, rows)) * (width + GAP) - GAP, 3
-    canvas = np.full(size, GROUND, np.uint8)
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            top, left = y * (height + GAP), x * (width + GAP)
-            canvas[top : top + height, left : left + width] = image
-    return cv2.imencode(".png", canvas[..., ::-1])[1].tobytes()
+    evidence = [each for each in masks if each.startswith(EVIDENCE)]
+    keys = dict(zip(OUTLINES.values(), evidence or masks, strict=False))
+    rows = _rows(images, labels, classes, ACROSS // (1 + bool(keys)))
+    lines = [(row, [cell for i in places for cell in _cells(images[i], i, keys, masks)]) for row, places in rows]
+    heads = ["image", "outlined"] * (max(len(cells) for _, cells in lines) // 2) * bool(keys)
+    title = f"{name}\n{EVIDENCE_IS if evidence else MASKS_ARE}" if keys else name
+    named = {colour: each.removeprefix(EVIDENCE) for colour, each in keys.items()}
+    return compose(lines, title=title, keys=named, heads=heads, width=images.shape[2])
 
 
-def _rows(n: int, labels: NDArray[np.integer] | None) -> list[Sequence[int]]:
+def png(figure: Figure) -> bytes:
+    """A PNG file of a figure, small enough for a notebook."""
+    out = io.BytesIO()
+    Image.fromarray(pixels(figure, dpi=DPI)).quantize(COLOURS).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _rows(
+    images: Pixels, labels: NDArray[np.integer] | None, classes: Sequence[str], most: int
+) -> list[tuple[str, list[int]]]:
     if labels is None or labels.ndim != 1:
-        return [range(start, min(start + EACH, n)) for start in range(0, min(n, CLASSES * EACH), EACH)]
-    return [np.flatnonzero(labels == k)[:EACH].tolist() for k in np.unique(labels)[:CLASSES]]
-
-
-def _drawn(image: Pixels, masks: Sequence[NDArray[np.bool_]]) -> Pixels:
-    """An image as a grid has it, RGB, with outlines."""
-    longest = max(image.shape[:2])
-    scale = max(1, round(SIDE / longest)) if longest < 2 * SIDE else SIDE / longest
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    plain = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    how = cv2.INTER_NEAREST if scale >= 1 else cv2.INTER_AREA
-    found = np.array(cv2.resize(np.ascontiguousarray(plain), size, interpolation=how), np.uint8)
-    for mask, colour in zip(masks, COLOURS, strict=False):
-        large = np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.uint8)
-        lines, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(found, lines, -1, colour, 1)
+        last = min(len(images), CLASSES * most)
+        return [("", list(range(begin, min(begin + most, last)))) for begin in range(0, last, most)]
+    found = []
+    for k in np.unique(labels)[:CLASSES]:
+        own = np.flatnonzero(labels == k)[:LOOKED_AT]
+        found.append((classes[k], own[differing(images[own], most)].tolist()))
     return found
+
+
+def _cells(image: Pixels, place: int, keys: Mapping[str, str], masks: Masks) -> list[Shown]:
+    """One image plain, and if there is evidence outlined beside it."""
+    plain = shrunk(image)
+    outlines = {
+        colour: shrunk(masks[name][place].astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
+        for colour, name in keys.items()
+    }
+    return [Shown(plain), Shown(plain, outlines)] if outlines else [Shown(plain)]

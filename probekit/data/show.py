@@ -14,7 +14,17 @@ from rich.text import Text
 
 from generators.certificates import told
 from probekit.data.duplicates import sentences
-from probekit.data.gallery import Pixels, Shown, compose, pair_rows, printable, shrunk
+from probekit.data.gallery import (
+    EVIDENCE_IS,
+    LOOKED_AT,
+    MASKS_ARE,
+    Shown,
+    compose,
+    differing,
+    pair_rows,
+    printable,
+    shrunk,
+)
 from probekit.h5 import CentreCrop, DatasetInfo, SplitInfo, chunk_rows, read_images, read_info, read_labels, read_split
 from probekit.h5.schema import EVIDENCE, PRESENT
 from probekit.output.pictures import save
@@ -25,9 +35,6 @@ PAIR_ROWS = 6  # rows of the grid of counterfactuals
 PLAIN_ROWS = 4  # rows of the grid of unlabelled images
 BRIGHTNESS_IMAGES = 10_000  # of a split: enough for four digits, and a second's reading
 READ_BYTES = 16 << 20  # of images in memory at a time
-LOOKED_AT = 16  # images of a class, of which those are shown that differ most
-THUMB = 12  # px a side of what is compared for that
-EVIDENCE_IS = "Evidence: the pixels that change when this one class factor changes and all else stays."
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -175,7 +182,7 @@ def grid_figure(path: Path, *, split: str | None = None, columns: int = 8) -> Fi
         title += f", the first {len(rows)} of {len(info.classes)} classes"
     if keys:
         evidence = any(name.startswith(EVIDENCE) for name in keys.values())
-        title += f"\n{EVIDENCE_IS if evidence else 'Outlined: the masks of the file.'}"
+        title += f"\n{EVIDENCE_IS if evidence else MASKS_ARE}"
     heads = roles or ["image", "outlined"] * (columns // 2) * bool(keys)
     names = {colour: name.removeprefix(EVIDENCE) for colour, name in keys.items()}
     heads = heads[: max(len(images) for _, images in lines)]
@@ -203,23 +210,9 @@ def _choose(info: DatasetInfo, labels: NDArray[Any] | None, split: str, most: in
         own = np.flatnonzero(of_class(k))
         others = np.setdiff1d(own, [index for _, shown in rows for index in shown])
         candidates = (others if len(others) >= most else own)[:LOOKED_AT].tolist()
-        rows.append((info.classes[k], _differing(info, split, candidates, most)))
+        read = (read_images(info.path, split, [i]).images[0] for i in candidates)  # one at a time: they may be large
+        rows.append((info.classes[k], [candidates[place] for place in differing(read, most)]))
     return rows
-
-
-def _differing(info: DatasetInfo, split: str, indices: Sequence[int], most: int) -> list[int]:
-    """The first of these images, then again and again the one that is least like any chosen one."""
-    thumbs = np.stack([_thumb(read_images(info.path, split, [i]).images[0]) for i in indices])
-    chosen = [0]
-    while len(chosen) < min(most, len(indices)):
-        away = np.abs(thumbs[:, None] - thumbs[None, chosen]).mean(axis=2).min(axis=1)
-        away[chosen] = -1
-        chosen.append(int(away.argmax()))
-    return [indices[i] for i in chosen]
-
-
-def _thumb(image: Pixels) -> NDArray[np.float32]:
-    return cv2.resize(image, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
 
 
 def _pairs(info: DatasetInfo, split: str) -> tuple[list[tuple[str, list[int]]], list[str]]:

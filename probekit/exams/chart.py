@@ -12,7 +12,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from probekit.exams.draw import Frame, drawer, pairs
-from probekit.exams.items import BASE_SIZE, ITEMS
+from probekit.exams.items import BASE_SIZE, ITEMS, LOCAL, blind
 from probekit.exams.psychometric import Fit
 from probekit.exams.tables import READ, best, called, easiest, head, output, own, px_text
 from probekit.measurement import Result, encoder_row
@@ -33,7 +33,7 @@ CURVE_NAMES = {"landolt": "gap", "landolt-mirror": "mirrored"}
 BEST = "best: "
 MOST_NAME = 26  # characters
 ACROSS = 6  # pairs in a row
-PAIR, PANEL = 0.85, 2.0  # inches: a row of pairs, a panel right of the thresholds
+PAIR, PANEL = 1.0, 2.0  # inches: a row of pairs, a panel right of the thresholds
 
 End = tuple[str, float, float, str]  # name, x, y, colour
 Line = tuple[str, str, Mapping[str, Any]]  # name, colour, what is read
@@ -91,7 +91,8 @@ def _draw_pairs(figure: Figure, place: SubplotSpec, result: Result) -> None:
         shown = pairs(item, drawer(item, level, frame), level, seed=0, split="shown", n=1)[0]
         between = np.full((BASE_SIZE, 3), 255, np.uint8)
         axes.imshow(np.concatenate([shown[0], between, shown[1]], axis=1), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(name, pad=2)
+        proved = "local" if item.kind == LOCAL else f"whole, certified {blind(result['size'])}"
+        axes.set_title(f"{name}\n{proved}", pad=2)
         axes.set_axis_off()
 
 
@@ -124,13 +125,13 @@ def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]
         y += 1
         for name, colour, read in _threshold_lines(results, item):
             found = read["threshold"]["readable"]
-            faint = 0.55 if name.startswith(BEST) else 1.0
+            thin = name.startswith(BEST)  # and its mark hollow: a colour of less contrast would not be seen
             marker = {">": ">", "<": "<"}.get(found["beyond"], "o")
             if not found["beyond"]:
-                axes.plot(found["ci"], [y, y], color=colour, linewidth=1.6, alpha=faint, solid_capstyle="butt")
-            axes.plot(found["value"], y, marker, color=colour, alpha=faint)
+                axes.plot(found["ci"], [y, y], color=colour, linewidth=0.8 if thin else 1.6, solid_capstyle="butt")
+            axes.plot(found["value"], y, marker, color=colour, fillstyle="none" if thin else "full")
             axes.annotate(
-                px_text(found),
+                f"{px_text(found)} {read['regimen']}".strip(),
                 (found["value"] if found["beyond"] else found["ci"][1], y),
                 (5, 0),
                 textcoords="offset points",
@@ -146,7 +147,7 @@ def _draw_thresholds(axes: Axes, results: Sequence[Result], items: Sequence[str]
     axes.set_yticks([at for at, _ in labels], [name for _, name in labels])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"px of {results[0]['size']} px images, finer to the left")
-    axes.set_title("Acuity: 75 % right; arrows: beyond the levels")
+    axes.set_title("Acuity: 75 % right; arrows: beyond the levels; easy, all: trained on")
 
 
 def _octaves(axes: Axes) -> None:

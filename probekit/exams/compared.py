@@ -12,6 +12,7 @@ from probekit.exams.psychometric import areas, difference, resampled, threshold
 from probekit.exams.scoring import SEED
 from probekit.exams.tables import EMBEDDING, px_text
 from probekit.exams.trials import Trial, Trials
+from probekit.measurement import ENCODER, Result, Row
 from probekit.output.document import Cell, Table, points, probability, text
 from probekit.statistics import ROUNDING, add_holm, percentiles, verdict
 
@@ -22,6 +23,27 @@ class Examined:
 
     result: Mapping[str, Any]
     answers: Mapping[str, Trials]
+
+
+def together(results: Sequence[Result]) -> Result:
+    """Results of one exam as one: each encoder by its run's name, and who sits beside them once.
+
+    Baselines that read layers, random weights say, are as many as there are architectures, by the run of each.
+    """
+    encoders: list[Row] = []
+    others: list[tuple[str, Row]] = []
+    for result in results:
+        for row in result["rows"]:
+            if row["kind"] == ENCODER:
+                encoders.append({**row, "name": f"{result['run']} {result['checkpoint']}"})
+            elif row not in [known for _, known in others]:
+                others.append((result["run"], row))
+    names = [row["name"] for _, row in others]
+    beside = [
+        {**row, "name": f"{row['name']} of {run}'s network"} if names.count(row["name"]) > 1 else row
+        for run, row in others
+    ]
+    return {**results[0], "rows": [*encoders, *beside]}
 
 
 def differences(examined: Sequence[Examined]) -> list[dict[str, Any]]:

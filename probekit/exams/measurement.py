@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any, ClassVar, NotRequired, TypedDict
 
-from probekit.exams import tables
+from probekit.exams import sentences, tables
 from probekit.exams.items import CHANGED, ITEMS, LEAST, LOCAL, Item
 from probekit.measurement import MOST, About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
@@ -252,7 +252,7 @@ class Exam(Measurement):
 
     def sentences(self, result: Result) -> list[str]:
         """What is read, seen, lost and followed."""
-        return tables.sentences(result)
+        return sentences.sentences(result)
 
     def scores(self, row: Row) -> dict[str, Score]:
         """What the embedding reads: of each item the area, the mean over its levels; without items what it follows."""

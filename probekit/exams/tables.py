@@ -1,33 +1,19 @@
-"""The tables of an exam's result, and what stands out in it, as sentences."""
+"""The tables of an exam's result, and what they are made of."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probekit.exams.items import blind
-from probekit.measurement import ENCODER, Result, Row, encoder_row, encoders_first
+from probekit.measurement import ENCODER, Result, Row, encoders_first
 from probekit.output.document import Cell, Table, percents
 
 EMBEDDING = ("embedding", "own")
+MIRRORED = "landolt-mirror"
+READ = 0.75  # what an item must reach before it is said to be lost, a cue alone before it is said what is followed
 CHART = (
     "Thresholds with 95 % intervals, an arrow where they lie beyond the levels; psychometric curves; what each layer "
     "reads at the easiest level, by its best pooling; what is followed where whole and parts disagree."
 )
-SMALLEST = {  # item: what its levels are of, in a sentence
-    "landolt": "a gap",
-    "landolt-mirror": "its mirror image",
-    "vernier": "an offset",
-    "corner": "a corner radius",
-}
-SEEN = {
-    "navon": "circles from squares of elements",
-    "enclosed": "inside from outside",
-    "align": "three marks in line",
-    "mirror": "mirror symmetry",
-    "bind": "which mark is in which frame",
-    "same": "same from different",
-    "trace": "which of two curves",
-}
-
 Read = Mapping[str, Any]
 
 
@@ -59,10 +45,10 @@ def best(row: Row, item: str) -> Read:
     return found
 
 
-def easiest(row: Row, item: str, layer: str) -> Read:
-    """The output of a layer that reads an item best at the easiest level."""
+def easiest(row: Row, item: str, layer: str, curve: str = "readable") -> Read:
+    """The output of a layer that reads an item best at the easiest level, by one of the two curves."""
     reads = (read for read in row["items"][item] if read["layer"] == layer)
-    return max(reads, key=lambda read: float(read["easy"]["readable"]["value"]))
+    return max(reads, key=lambda read: float(read["easy"][curve]["value"]))
 
 
 def px_text(found: Mapping[str, Any], digits: int = 1) -> str:
@@ -85,8 +71,10 @@ def tables(result: Result) -> list[Table]:
     wholes = [name for name in result["items"] if name not in local]
     found = [_thresholds(rows, local)] if local else []
     found += [_wholes(rows, wholes, result["size"])] if wholes else []
+    found += [_kinds(rows, result)] if local and wholes else []
     if result["items"] and "layers" in result["options"]["parts"]:
-        found += [_layers(row, list(result["items"]), n) for n, row in enumerate(rows) if row["strides"]]
+        layered, items = [(n, row) for n, row in enumerate(rows) if row["strides"]], list(result["items"])
+        found += [_layers(row, items, n, curve) for curve in CURVES for n, row in layered]
     if any(row["conflict"] for row in rows):
         found.append(_conflict(rows, result["radii"]))
     if any(row["invariance"] for row in rows):
@@ -113,14 +101,15 @@ def _lines(rows: Sequence[Row], items: Sequence[str], cell: Any) -> tuple[list[l
 def _thresholds(rows: Sequence[Row], items: Sequence[str]) -> Table:
     def cell(read: Read, named: bool) -> Cell:
         found = read["threshold"]["readable"]
-        where = f" {read['layer']} {read['pool']}" if named else ""
-        return Cell(px_text(found), found["value"], f"{px_ends(found)}{where}".strip())
+        where = [f"{read['layer']} {read['pool']}"] * named
+        return Cell(px_text(found), found["value"], " ".join(filter(None, (px_ends(found), *where, read["regimen"]))))
 
     lines, strong = _lines(rows, items, cell)
     how = (
         "The smallest difference that is read in 75 % of choices between two unlike scenes, in px of the images, with "
-        "95 % intervals; > or < where it lies beyond the levels. The best layer is the best of many, and so a little "
-        "too good. The known template knows both drawings: nobody can do better at this noise."
+        "95 % intervals; > or < where it lies beyond the levels. easy, all: the levels of the training pairs, those of "
+        "the two that read held-out pairs better. The best layer is the best of many, and so a little too good. The "
+        "known template knows both drawings: nobody can do better at this noise."
     )
     return Table("thresholds", "Acuity", how, ("observer", *(f"{item}, px" for item in items)), lines, strong)
 
@@ -141,23 +130,75 @@ def _wholes(rows: Sequence[Row], items: Sequence[str], size: int) -> Table:
     return Table("wholes", "Wholes", how, ("observer", *items), lines, strong)
 
 
-def _layers(row: Row, items: Sequence[str], number: int) -> Table:
+def _kinds(rows: Sequence[Row], result: Result) -> Table:
+    """How well details, configurations and relations are read, a mean over items each; never one number for all."""
+    from probekit.statistics import mean_of_estimates  # slow to load, and every command reads this module
+
+    kinds: dict[str, list[str]] = {}
+    for name, item in result["items"].items():
+        if name != MIRRORED:
+            kinds.setdefault(item["kind"], []).append(name)
+
+    def cell(row: Row, items: Sequence[str]) -> Cell:
+        reads = [head(row, item) for item in items]
+        found = [read["all"]["readable"] for read in reads if read is not None and "all" in read]
+        if len(found) < len(items):
+            return Cell("-", None)
+        told = mean_of_estimates(
+            [(_above(each["value"]), each["ci"] and list(map(_above, each["ci"]))) for each in found]
+        )
+        return percents(told["mean"], told["ci"])
+
+    lines = [[Cell(row["name"], row["name"]), *(cell(row, items) for items in kinds.values())] for row in rows]
+    strong = frozenset(number for number, row in enumerate(rows) if row["kind"] == ENCODER)
+    members = [f"{kind}: {', '.join(items)}" for kind, items in kinds.items()]
+    how = (
+        "The mean over items of how far above chance they are read, 2 (area - 0.5) in %, each area a mean over levels; "
+        f"without {MIRRORED}, which training under flips takes away. "
+        f"{'; '.join(members)}. "
+        "The levels decide how large the first is: compare observers of one exam alone. Intervals from those of the "
+        "items, whose images are independent."
+    )
+    return Table("kinds", "Details, configurations, relations", how, ("observer", *kinds), lines, strong)
+
+
+def _above(area: float) -> float:
+    return 2 * area - 1
+
+
+def _layers(row: Row, items: Sequence[str], number: int, curve: str) -> Table:
+    """What each layer reads of each item at the easiest level, by the pooling of which that `curve` is highest."""
     lines = []
     for layer, stride in row["strides"].items():
         cells = [Cell(layer, layer), Cell("-" if stride is None else str(stride), stride)]
         for item in items:
-            top = easiest(row, item, layer)
-            found = top["easy"]["readable"]
+            top = easiest(row, item, layer, curve)
+            found = top["easy"][curve]
             shown = percents(found["value"], found["ci"])
             cells.append(Cell(f"{shown.number} {top['pool']}", shown.value))
         lines.append(cells)
-    how = (
-        "Right choices at the easiest level, in %, by the pooling that reads most; chance 50. A layer that reads less "
-        "than one before it has lost something, or keeps it where no linear read-out finds it."
-    )
+    key, what, how = CURVES[curve]
     columns = ("layer", "stride, px", *items)
-    title = f"Layers of {row['name']}"
-    return Table(f"layers-{number}", title, how, columns, lines, folded=row["kind"] != ENCODER, names=1)
+    folded = row["kind"] != ENCODER or curve != READABLE
+    return Table(f"{key}-{number}", f"{what} of {row['name']}", how, columns, lines, folded=folded, names=1)
+
+
+READABLE, PRESENT = "readable", "present"
+CURVES = {  # the key of a table of layers, what it is called, and how to read it
+    READABLE: (
+        "layers",
+        "Layers",
+        "Right choices at the easiest level, in %, by the pooling that reads most; chance 50. A layer that reads less "
+        "than one before it has lost something, or keeps it where no linear read-out finds it.",
+    ),
+    PRESENT: (
+        "present",
+        "Within pairs: layers",
+        "Pairs in the right order at the easiest level, in %, which differ in nothing but the answer and their noise, "
+        "by the pooling that has most of them; chance 50. What is high here and near 50 among unlike scenes is present "
+        "in the layer, but hidden by nuisances.",
+    ),
+}
 
 
 def _conflict(rows: Sequence[Row], radii: Sequence[float]) -> Table:
@@ -201,145 +242,3 @@ def _kept(told: Read | None) -> Cell:
     if told is None or told["kept"] is None:
         return Cell("-", None)
     return Cell(f"{100 * told['kept']:.0f}", told["kept"])
-
-
-# --- Sentences.
-
-
-def sentences(result: Result) -> list[str]:
-    """What the encoder reads, sees, loses and follows; never one number for all."""
-    row = encoder_row(result)
-    found = [_acuity(row), _mirror(row), _compared(row, result), _seen(row), *_lost(row), _followed(row, result)]
-    lines = [line for line in found if line]
-    if called(row) != EMBEDDING[0] and lines:
-        lines[0] = f"The embedding was not read; of {called(row)}: {lines[0]}"
-    return lines
-
-
-def _acuity(row: Row) -> str:
-    told = []
-    for item, noun in SMALLEST.items():
-        read = head(row, item)
-        if read is None:
-            continue
-        found = read["threshold"]["readable"]
-        if found["beyond"] == ">":
-            more = ", still rising with more training pairs" if read["rising"] else ""
-            told.append(f"{noun} not even at {found['value']:.1f} px{more}")
-        elif found["beyond"] == "<":
-            told.append(f"{noun} below {found['value']:.1f} px")
-        else:
-            told.append(f"{noun} of {px_text(found)} px {px_ends(found)}")
-    return f"Reads {', '.join(told)}." if told else ""
-
-
-def _mirror(row: Row) -> str:
-    """How many times the gap the mirror image needs in the embedding, if clearly more, and where it is read finest."""
-    plain, mirrored = (
-        {output(read): read["threshold"]["readable"] for read in row["items"].get(item, ())}
-        for item in ("landolt", "landolt-mirror")
-    )
-    pairs = {output: (plain[output], mirrored[output]) for output in plain.keys() & mirrored.keys()}
-    if EMBEDDING not in pairs:
-        return ""
-    gap, other = pairs[EMBEDDING]
-    if gap["beyond"] or other["ci"][0] <= gap["ci"][1]:
-        return ""
-    bound = "more than " if other["beyond"] else ""
-    line = f"The mirror image needs a gap {bound}{other['value'] / gap['value']:.1f} times as wide in the embedding"
-    within = {output: pair for output, pair in pairs.items() if not (pair[0]["beyond"] or pair[1]["beyond"])}
-    finest = min(sorted(within), key=lambda output: within[output][1]["value"], default=EMBEDDING)
-    if finest == EMBEDDING:
-        return f"{line}."
-    gap, other = within[finest]
-    return f"{line}, {other['value'] / gap['value']:.1f} times in {' '.join(finest)}, which reads it finest."
-
-
-def _compared(row: Row, result: Result) -> str:
-    """Where a baseline reads a smaller difference than the embedding: a clear one, whose intervals do not meet."""
-    finer: dict[str, list[str]] = {}
-    for item, noun in SMALLEST.items():
-        own = head(row, item)
-        for other in result["rows"]:
-            read = head(other, item)
-            if own is None or read is None or other["kind"] == ENCODER or other["name"] not in BEATEN:
-                continue
-            ours, theirs = own["threshold"]["readable"], read["threshold"]["readable"]
-            if theirs["ci"][1] < ours["ci"][0]:
-                finer.setdefault(other["name"], []).append(f"{noun} of {px_text(theirs)} px")
-    return " ".join(f"{BEATEN[name]} finer: {', '.join(told)}." for name, told in finer.items())
-
-
-BEATEN = {
-    "random weights": "Random weights read",
-    "patch bag": "A patch bag reads",
-    "raw pixels": "Raw pixels read",
-}
-
-
-def _seen(row: Row) -> str:
-    """Which wholes are read above chance, by Holm over them; which are not, unless more pairs would help.
-
-    What is not above chance is not seen only where its interval, too, ends below `READ`.
-    """
-    from probekit.statistics import LEVEL, holm  # slow to load, and every command reads this module
-
-    items = [name for name in SEEN if head(row, name) is not None]
-    reads = {name: head(row, name) for name in items}
-    ps = holm([read["easy"]["p"] for read in reads.values() if read])
-    groups: dict[str, list[str]] = {key: [] for key in (SEES, UNSEEN, UNDECIDED, GROWING)}
-    for (name, read), p in zip(reads.items(), ps, strict=True):
-        assert read is not None
-        key = UNSEEN if _end(read["easy"]["readable"], 1) < READ else UNDECIDED
-        key = SEES if p < LEVEL else GROWING if read["rising"] else key
-        area = f" ({100 * read['easy']['readable']['value']:.0f} %)"
-        groups[key].append(f"{SEEN[name]}{area}")
-    return " ".join(f"{key} {', '.join(told)}." for key, told in groups.items() if told)
-
-
-SEES, UNSEEN, UNDECIDED, GROWING = "Sees", "Does not see", "Undecided:", "Still rising with more training pairs:"
-
-
-def _lost(row: Row) -> Iterator[str]:
-    """The first layer after the best that reads an item clearly less, where the embedding has not got it back.
-
-    Clearly: the intervals do not meet, as the best of many layers is a little too good.
-    """
-    layers = list(row["strides"])
-    for item in row["items"]:
-        values = [easiest(row, item, layer)["easy"]["readable"] for layer in layers]
-        peak = max(range(len(values)), key=lambda n: values[n]["value"])
-        if values[peak]["value"] < READ:
-            continue
-        after = [n for n in range(peak + 1, len(values)) if _end(values[n], 1) < _end(values[peak], 0)]
-        end = layers.index(EMBEDDING[0]) if EMBEDDING[0] in layers else len(layers) - 1
-        if end in after:
-            later = [f"{layers[n]} {100 * values[n]['value']:.0f} %" for n in dict.fromkeys((after[0], end))]
-            first = f"{layers[peak]} reads {100 * values[peak]['value']:.0f} %"
-            yield f"{item}: {first} at the easiest level, {', '.join(later)}."
-
-
-def _end(found: Mapping[str, Any], side: int) -> float:
-    """The lower or the upper end of an interval; of answers that never vary, the value."""
-    return float(found["ci"][side] if found["ci"] else found["value"])
-
-
-def _followed(row: Row, result: Result) -> str:
-    told = own(row["conflict"])
-    if told is None:
-        return ""
-    parts = [
-        f"{100 * share:.0f} % at {radius:.1f} px"
-        for share, radius, whole, element in zip(
-            told["follows"], result["radii"], told["whole"], told["element"], strict=True
-        )
-        if min(whole, element) >= READ
-    ]
-    if not parts:
-        cues = {"the whole": "whole", "the parts": "element"}
-        unread = " and ".join(noun for noun, cue in cues.items() if max(told[cue]) < READ) or "one of the two"
-        return f"Whole against parts: it does not read {unread} alone, so nothing is said of what is followed."
-    return f"Where whole and parts disagree, answers follow the whole in {', '.join(parts)} (radius of the parts)."
-
-
-READ = 0.75  # what an item must reach before it is said to be lost, a cue alone before it is said what is followed

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from probekit.data.split import check_channels, check_divisible, shrunk
+from probekit.data.split import check_channels, check_divisible, read_chunks, shrunk
 from probekit.data.truth import LabelTruth, Truth, of_labels, read_truth
-from probekit.h5 import DatasetInfo, Split, read_split
+from probekit.h5 import DatasetInfo, read_images, read_split
 from probekit.heatmaps.base import Classifier, Context, Questions, Row, Subject
 from probekit.heatmaps.draw import draw_gallery
 from probekit.heatmaps.draw_filters import draw_filters
@@ -24,7 +24,7 @@ from probekit.heatmaps.maps.gradcam_ssl import project
 from probekit.heatmaps.means import OverClasses, OverImages
 from probekit.heatmaps.measurement import Heatmap, several_filters
 from probekit.heatmaps.protocol import Evaluation, evaluate
-from probekit.heatmaps.targets import fill, make_targets
+from probekit.heatmaps.targets import fill, make_targets, mean_colour
 from probekit.models.extract import extract
 from probekit.probes.average_precision import fit_each
 from probekit.probes.measure import said_of_random
@@ -44,31 +44,23 @@ FEW_CELLS = 4  # a side: with fewer a map hardly says where
 
 
 class Subjects:
-    """Makes subjects for maps; all share the training images, the bank of negatives and the settings.
+    """Makes subjects for maps; all share the training images of a file, the bank of negatives and the settings.
 
-    `images`: uint8 `[N, C, H, W]`, of train, on the device, at the size the encoder takes; `split`: the same as the
-    file holds them, with labels; `val`: both of the labelled validation images.
+    `labelled`: whether probes are fitted, where train has labels of two kinds.
     """
 
-    def __init__(
-        self,
-        opened: Opened,
-        images: torch.Tensor,
-        split: Split,
-        val: tuple[torch.Tensor, Split] | None,
-        classes: int,
-        context: Context,
-    ) -> None:
-        self.images, self.val, self.classes = images, val, classes
-        labels = split.labels
-        self.labels = labels if labels is not None and len(np.unique(labels)) > 1 else None
+    def __init__(self, opened: Opened, info: DatasetInfo, context: Context, *, labelled: bool) -> None:
+        self.info = info
+        split = read_split(info.path, "train", images=False)
+        several = labelled and split.labels is not None and len(np.unique(split.labels)) > 1
+        self.labels = split.labels if several else None
         self.groups = split.factors.get("pair_id")
+        bank = np.sort(np.random.default_rng(context.seed).permutation(info.splits["train"].n)[:NEGATIVES])
+        self.bank = opened.take(read_images(info.path, "train", bank.tolist()).images)
         if opened.config is not None:
             views = opened.config.views
-            context = replace(context, recipe=recipe_of(views), view_size=shrunk(images, views.max_size))
+            context = replace(context, recipe=recipe_of(views), view_size=shrunk(self.bank, views.max_size))
         self.context = context
-        bank = np.sort(np.random.default_rng(context.seed).permutation(len(images))[:NEGATIVES])
-        self.bank = images[torch.from_numpy(bank).to(images.device)]
 
     def of(self, opened: Opened, *, with_probe: bool = True) -> Subject:
         """An encoder to look into, with a linear probe of its own unless its maps are only compared with others."""
@@ -92,18 +84,19 @@ class Subjects:
     def _classifier(self, opened: Opened) -> Classifier | None:
         if self.labels is None:
             return None
-        encoder = opened.encoder
-        part = Part(extract(encoder, self.images), self.labels, groups=self.groups)
+        info = self.info
+        part = Part(opened.embed(info, "train"), self.labels, groups=self.groups)
         val = None
-        if self.val is not None:
-            images, split = self.val
-            assert split.labels is not None
-            val = Part(extract(encoder, images), split.labels)
+        if "val" in info.splits and info.splits["val"].labelled:
+            labels = read_split(info.path, "val", images=False).labels
+            assert labels is not None
+            val = Part(opened.embed(info, "val"), labels)
         if self.labels.ndim == 2:
             space, probes, _ = fit_each(part, val, protocol=PROTOCOL, seed=self.context.seed)
-            return Classifier.of_each(space, probes, self.images.device)
-        space, probe = fit_label(part, classes=self.classes, protocol=PROTOCOL, seed=self.context.seed, val=val)
-        return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
+            return Classifier.of_each(space, probes, opened.device)
+        classes = len(info.classes)
+        space, probe = fit_label(part, classes=classes, protocol=PROTOCOL, seed=self.context.seed, val=val)
+        return Classifier.of(space, probe, classes=classes, device=opened.device)
 
 
 def heatmap_run(
@@ -200,18 +193,9 @@ def prepare(
     images = placed(truth.split.images)
     if opened.encoder.input is None:
         check_divisible((images.shape[2], images.shape[3]), opened.encoder.stride)
-    reading = read_split(info.path, "train")
-    if truth.split.labels is None:  # a probe of these labels could not be asked about any class
-        reading = replace(reading, labels=None)
-    held = read_split(info.path, "val") if "val" in info.splits and info.splits["val"].labelled else None
-    subjects = Subjects(
-        opened,
-        placed(reading.images),
-        reading,
-        None if held is None else (placed(held.images), held),
-        len(info.classes),
-        Context(window=asked.window, stride=asked.stride, seed=seed),
-    )
+    # Without labels of its own, a probe could not be asked about any class.
+    context = Context(window=asked.window, stride=asked.stride, seed=seed)
+    subjects = Subjects(opened, info, context, labelled=truth.split.labels is not None)
     trained = subjects.of(opened)
     untrained = opened.beside(seed, (images.shape[2], images.shape[3]))
     random = None if untrained is None else subjects.of(untrained)
@@ -221,8 +205,7 @@ def prepare(
     labels = _labels(truth, trained, subjects, device)
     target = asked.target or ("logit" if several else "pair" if truth.counterfactuals else "margin")
     others = {factor: placed(found.images) for factor, found in truth.counterfactuals.items()}
-    mean = reading.images.mean(axis=(0, 1, 2))
-    fills = {factor: placed(pixels) for factor, pixels in _fills(asked.fill, truth, target, mean).items()}
+    fills = {factor: placed(pixels) for factor, pixels in _fills(asked.fill, truth, target).items()}
     index = torch.from_numpy(truth.index).to(device)
     questions = Questions(images, index, {}, fills)
     work = Evaluation(
@@ -270,11 +253,12 @@ def means_of(truth: Truth, seed: int) -> OverImages:
     return OverClasses(seed, truth.index, truth.split.labels, truth.info.classes)
 
 
-def _fills(kind: str, truth: Truth, target: str, mean: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.uint8]]:
+def _fills(kind: str, truth: Truth, target: str) -> dict[str, NDArray[np.uint8]]:
     """What hides pixels, for each factor where its counterfactuals do, else one for all under ""."""
     others: dict[str, NDArray[np.uint8] | None] = {"": None}
     if kind == "counterfactual" and target == "pair" and truth.counterfactuals:
         others = {factor: counterfactual.images for factor, counterfactual in truth.counterfactuals.items()}
+    mean = mean_colour(read_chunks(truth.info, "train")) if kind == "mean" else None
     return {
         factor: fill(kind, truth.split.images, mean=mean, counterfactuals=other) for factor, other in others.items()
     }

@@ -1,6 +1,6 @@
 """What maps explain, and what hides pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import cv2
 import numpy as np
@@ -58,10 +58,22 @@ def _margin(classifier: Classifier, labels: Tensor, others: Tensor) -> Target:
     )
 
 
-def fill(name: str, images: Pixels, *, mean: NDArray[np.floating], counterfactuals: Pixels | None) -> Pixels:
+def mean_colour(images: Iterable[Pixels]) -> NDArray[np.float64]:
+    """The mean over all images and pixels, some images at a time: a number as `[1]`, or `[3]`, in [0, 255]."""
+    sums, pixels = np.zeros(1), 0
+    for some in images:
+        by_channel = some.reshape(-1, some.shape[3] if some.ndim == 4 else 1)
+        sums, pixels = sums + by_channel.sum(axis=0), pixels + len(by_channel)
+    return sums / pixels
+
+
+def fill(
+    name: str, images: Pixels, *, mean: NDArray[np.floating] | None = None, counterfactuals: Pixels | None = None
+) -> Pixels:
     """The filling for each image, like `images`, uint8 `[N, H, W]` or `[N, H, W, 3]`, by one of `measurement.FILLS`.
 
-    `mean`: the mean colour, a number or `[3]`, in [0, 255]. A ValueError if there are no counterfactuals to fill with.
+    `mean`: the mean colour, `[1]` or `[3]`, in [0, 255], for "mean". A ValueError if there are no counterfactuals to
+    fill with.
     """
     if name == "counterfactual":
         if counterfactuals is None:
@@ -73,5 +85,6 @@ def fill(name: str, images: Pixels, *, mean: NDArray[np.floating], counterfactua
     if name == "blur":
         sd = BLUR_SD * max(images.shape[1:3]) / BASE_SIZE
         return np.stack([cv2.GaussianBlur(image, (0, 0), sd) for image in images]).astype(np.uint8)
-    value = {"black": np.zeros(1), "grey": np.full(1, 127.5), "mean": np.asarray(mean)}[name]
+    value = {"black": np.zeros(1), "grey": np.full(1, 127.5), "mean": mean}[name]
+    assert value is not None
     return np.broadcast_to(np.rint(value).astype(np.uint8), images.shape)

@@ -197,7 +197,8 @@ def _chosen(name: str, model: Any, output: str) -> str:
     if not output:
         if len(own) == 1:
             return own[0]
-        raise ValueError(f"expected a named output of {name}, which has {some(own)}; type: --encoder {name}:{own[0]}")
+        typed = quote(f"{name}:{own[0]}")
+        raise ValueError(f"expected a named output of {name}, which has {some(own)}; type: --encoder {typed}")
     inner = [tensor for node in model.graph.node for tensor in node.output if tensor]
     if output not in inner:
         raise ValueError(nearest(f"output of {name.removesuffix(f':{output}')}", output, inner))

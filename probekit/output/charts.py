@@ -186,7 +186,7 @@ def name_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]], *, high
         inner = to_axes.inverted().transform((1.0, wish))
         style: dict[str, Any] = {"color": colour, "linewidth": 0.6, "clip_on": False}
         if abs(to_axes.transform((x, y))[0] - 1) > 0.1:
-            axes.plot([x, inner[0]], [y, y], alpha=0.5, **style)
+            axes.plot([x, inner[0]], [y, y], **style)
         axes.plot([1.0, 1.04], [wish, place], transform=axes.transAxes, **style)
         axes.text(1.05, place, name, transform=axes.transAxes, va="center", linespacing=1, color=text_colour(colour))
 
@@ -301,9 +301,7 @@ def _draw(axes: Axes, curve: Mapping[str, Any], styles: Mapping[str, Mapping[str
         ends = 100 * np.array([[math.nan] * 2 if p["ci"] is None else p["ci"] for p in points])
         axes.plot(levels, values, label=line["name"], marker="o", markersize=2.2, **style)
         axes.fill_between(levels, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.15, linewidth=0)
-        axes.vlines(
-            levels, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.4, linewidth=0.8
-        )  # also one by itself
+        axes.vlines(levels, ends[:, 0], ends[:, 1], color=style["color"], linewidth=0.6)  # also one by itself
     chance = [math.nan if value is None else 100 * value for value in curve["chance"]]
     axes.plot(levels, chance, color=LIGHT["muted"], linestyle=":", linewidth=1)
     log = geometric(curve["levels"])

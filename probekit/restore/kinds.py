@@ -21,7 +21,7 @@ from probekit.models.torchscript import ScriptedModule, script_code
 from probekit.models.weights import default_normalise
 from probekit.restore.around import around
 from probekit.restore.build import make_plain
-from probekit.restore.hub import Place, place_of
+from probekit.restore.hub import REPOSITORY, Place, place_of
 
 PLAIN: dict[str, Any] = {"pooling": "gap", "stem": "imagenet"}
 UNET: dict[str, Any] = {"width": 64, "depth": 4}  # the paper's
@@ -161,12 +161,23 @@ KINDS = {
 
 def kind_of(name: str) -> Kind:
     """The kind of an encoder from elsewhere, by its name; a ValueError if it is of none."""
-    kind, _, rest = name.partition(":")
+    kind = name.partition(":")[0]
     if not is_outside(name):
         *first, last = (found.form for found in KINDS.values())
         known = f"{', '.join(first)} or {last}"
-        raise ValueError(f"expected --encoder {known}, found {name!r}; type: --encoder timm:{quote(rest or kind)}")
+        raise ValueError(f"expected --encoder {known}, found {name!r}; type: --encoder {_meant(name)}")
     return KINDS[kind]
+
+
+def _meant(name: str) -> str:
+    """What may be meant by a name of no kind, by what lies under it, or by how it looks."""
+    path, last = Path(name), name.rpartition(":")[2]
+    if path.is_dir():
+        return quote(f"hf:{name}")
+    if path.is_file():
+        own = {".onnx": f"onnx:{name}", ".py": f"py:{path.stem}:FUNCTION"}
+        return quote(own[path.suffix]) if path.suffix in own else f"timm:NAME --weights {quote(name)}"
+    return quote(f"hf:{last}" if REPOSITORY.fullmatch(last) else f"timm:{last or name}")
 
 
 def is_outside(name: str) -> bool:

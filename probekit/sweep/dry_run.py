@@ -56,7 +56,8 @@ def dry_run(
         }
         for run in request.chosen
     ]
-    console.print(f"{len(left)} runs of {len(request.chosen)} to do. {sentence([*hours.values()])}")
+    preset = request.asked["preset"]
+    console.print(f"{len(left)} runs of {len(request.chosen)} to do, preset {preset}. {sentence([*hours.values()])}")
     if request.resources is not None:
         jobs = f"{len(left)} jobs of {request.resources.minutes} minutes"
         asked = "".join(f", {key}={value}" for key, value in request.resources.options.items())

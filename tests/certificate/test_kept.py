@@ -54,6 +54,23 @@ def test_the_table_holds_no_more_and_says_what_is_known() -> None:
     ]
 
 
+def test_the_table_of_the_docs_is_of_the_shipped_certificates() -> None:
+    lines = []
+    for name, certificate in json.loads(SHIPPED.read_text()).items():
+        for factor, found in certificate["factors"].items():
+            same = ", ".join(f"{100 * equal / found['pairs']:.0f}" for equal in found["equal"].values())
+            both = [
+                ", ".join(f"{read[way]['value']:.2f}" for way in ("unpaired", "paired"))
+                for read in found["read"].values()
+            ]
+            reader = found["reader"]
+            right = "none" if reader is None else f"{reader['right']:,} of {reader['images']:,}"
+            verdict = f"{found['verdict']}, {found['r']} px"
+            lines.append(f"| {' | '.join([f'{name}: {factor}', verdict, same, *both, right])} |")
+    page = (Path(__file__).parents[2] / "docs/generators.md").read_text()
+    assert "\n".join(lines) in page, "\n".join(lines)
+
+
 def told_of(generator: Any) -> list[str]:
     found = shipped(generator)
     return [] if found is None else told(found)

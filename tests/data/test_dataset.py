@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from torch.utils.data import DataLoader
 
 from generators import GENERATORS
 from probekit.data.dataset import Dataset, render
+from probekit.data.gallery import EVIDENCE_IS, MASKS_ARE
 from probekit.data.generate import generate
+from probekit.data.picture import dataset_figure
 from probekit.h5 import read_split
 
 
@@ -53,6 +56,20 @@ def test_a_counterfactual_differs_in_its_evidence_and_in_its_label(path: Path) -
     assert (changed & ~found.masks["evidence:corner"]).sum() == 0
     assert changed.any(axis=(1, 2)).all()
     assert (other.labels != found.labels).all()
+
+
+def test_a_notebook_shows_classes_plain_and_outlined_with_a_scale(path: Path) -> None:
+    """As `probekit show` draws the file."""
+    found = Dataset(path)
+    figure = dataset_figure("shapes, train", found.images, found.labels, found.classes, found.masks)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert [each for each in texts if each in ("image", "outlined")] == ["image", "outlined"] * 3  # three of a class
+    assert {*found.classes, "corner", "triangle", EVIDENCE_IS} <= set(texts)
+    assert any(text.endswith(" px") for text in texts)
+    assert len(figure.axes[0].images) == 2 * len(found)
+    plain = dataset_figure("photographs", found.images, None, (), {"bird": found.masks["evidence:corner"]})
+    assert MASKS_ARE in [text.get_text() for text in plain.findobj(Text)]
+    assert found._repr_png_().startswith(b"\x89PNG")
 
 
 def test_rendered_in_memory_as_in_a_file(path: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from generators import GENERATORS
 from probekit.data import generate as generate_module
-from probekit.data.generate import generate
+from probekit.data.generate import generate, rendered
 from probekit.data.truth import read_truth
 from probekit.h5 import Block, DatasetInfo, Split, pack, read_info, read_split, verify
 from tests.forked import SERVER
@@ -25,6 +26,21 @@ from tests.generators.bar_dot import BarDot
 def gen(out: Path, name: str = "rect-tri", **options: Any) -> DatasetInfo:
     settings: dict[str, Any] = {"n": 20, "n_test": 6, "size": 32, "workers": 2}
     return generate(name, out=out, **(settings | options))
+
+
+def test_products_of_generators_take_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two take twice the time of the curve of enclosed, and that of the thread that compresses."""
+    threads = []
+
+    def drawn(*args: Any, **options: Any) -> Any:
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return rendered(*args, **options)
+
+    monkeypatch.setattr(generate_module, "rendered", drawn)
+    with threadpool_limits(2, user_api="blas"):
+        gen(tmp_path / "a.h5", "enclosed")
+        assert max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas") == 2
+    assert set(threads) == {1}
 
 
 @pytest.mark.parametrize("name", GENERATORS)

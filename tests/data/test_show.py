@@ -20,6 +20,7 @@ from rich.console import Console
 
 from generators import GENERATORS
 from probekit.data import show
+from probekit.data.gallery import differing
 from probekit.data.generate import generate
 from probekit.data.show import _pairs, describe, draw_grid, grid_figure, preview, render_description
 from probekit.h5 import DatasetWriter, Header, Split, pack, read_info, read_labels, read_split
@@ -122,12 +123,12 @@ def test_every_image_stands_plain_beside_its_outlined_evidence(tmp_path: Path, n
     assert read_png(tmp_path / "a.png").shape[1] == round(PAGE * DPI)
 
 
-def test_examples_are_those_that_differ_most(tmp_path: Path) -> None:
+def test_examples_are_those_that_differ_most() -> None:
     """The first, then the one that is farthest from all that are chosen: never two of a kind while there is another."""
     images = np.repeat(np.array([0, 0, 0, 250, 250, 120, 120, 0], np.uint8), 256).reshape(8, 16, 16)
-    info = read_info(plain(tmp_path / "a.h5", images, np.zeros(8, np.int64), ["a"]))
-    assert show._differing(info, "train", list(range(8)), 3) == [0, 3, 5]
-    assert show._differing(info, "train", [1, 4], 3) == [1, 4]
+    assert differing(images, 3) == [0, 3, 5]
+    assert differing(images[:2], 3) == [0, 1]
+    assert differing(np.repeat(images[..., None], 3, axis=3), 2) == [0, 3]
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ import pytest
 
 from probekit.exams import conflict, tables
 from probekit.exams.chart import draw_exam
-from probekit.exams.compared import Examined, differences, differences_table
+from probekit.exams.compared import Examined, differences, differences_table, together
 from probekit.exams.measurement import Exam
 from probekit.exams.psychometric import threshold
 from probekit.exams.scoring import _crossing, conflict_numbers, px_of
+from probekit.exams.sentences import sentences
 from probekit.exams.trials import Trial
 from tests.exams import answers
+from tests.output.marks import weak_marks
 
 BEST = (0.95, [0.9, 0.99])
 PX = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -58,12 +60,13 @@ def test_a_part_of_an_exam_has_tables_sentences_and_a_chart_without_a_warning(pa
             row["conflict"] = row["conflict"] if part == "conflict" else []
             row["invariance"] = row["invariance"] if part == "invariance" else {}
     assert tables.tables(found)
-    assert tables.sentences(found) or part == "invariance"
+    assert sentences(found) or part == "invariance"
     if part != "invariance":  # which comes with the ring
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             figure = draw_exam([found, result("b")] if part == "two runs" else [found])
             figure.draw_without_rendering()
+        assert weak_marks(figure) == []
         assert len(figure.axes) == {"conflict": 1, "landolt-mirror": 4, "bind": 2}.get(part, len(figure.axes))
 
 
@@ -73,17 +76,94 @@ def test_what_is_not_of_the_embedding_is_not_called_so() -> None:
         found["rows"][0]["items"][item] = outputs[:2]
     found["rows"][0]["conflict"] = found["rows"][0]["conflict"][:2]
     found["rows"][0]["strides"].popitem()
-    first, *more = tables.sentences(found)
+    first, *more = sentences(found)
     assert first.startswith("The embedding was not read; of level2 grid4: Reads a gap of ")
     assert not any("embedding" in line for line in more)
     (name, *_), *_ = tables.tables(found)[0].rows
     assert name.text == "conrec last, level2 grid4"
 
 
+def test_the_regimen_of_a_read_out_is_named_in_the_table_and_in_the_chart() -> None:
+    found = result()
+    reads(found, "landolt")["embedding", "own"]["regimen"] = "all"
+    reads(found, "landolt")["level1", "gap"]["regimen"] = "easy"
+    thresholds = tables.tables(found)[0]
+    assert thresholds.rows[0][1].text.endswith("] all")
+    assert "easy, all: the levels of the training pairs" in thresholds.how
+    shown = [text.get_text() for axes in draw_exam([found]).axes for text in axes.texts]
+    assert any(text.endswith(" all") for text in shown)
+
+
+def test_each_pair_in_the_chart_says_what_is_proved_of_it() -> None:
+    heads = [axes.get_title(loc="left") for axes in draw_exam([result()]).axes]
+    assert heads[:3] == ["landolt\nlocal", "landolt-mirror\nlocal", "bind\nwhole, certified 9"]
+    small = {**result(), "size": 64}
+    assert draw_exam([small]).axes[2].get_title(loc="left") == "bind\nwhole, certified 5"
+
+
+def test_what_a_layer_has_within_pairs_stands_beside_what_it_reads() -> None:
+    found = result()
+    for (layer, _), read in reads(found, "bind").items():
+        read["easy"]["present"]["value"] = {"level1": 0.8, "level2": 0.8, "embedding": 0.7}[layer]
+    other = {**reads(found, "bind")["level1", "gap"], "pool": "max", "easy": easy(0.5, None)}  # reads less
+    other["easy"]["present"] = {"value": 0.9, "ci": None}
+    found["rows"][0]["items"]["bind"].append(other)
+    (table,) = (table for table in tables.tables(found) if table.key == "present-0")
+    column = list(table.columns).index("bind")
+    assert [row[column].text for row in table.rows] == ["90.0 max", "80.0 grid4", "70.0 own"]
+    assert table.folded
+
+
+@pytest.mark.parametrize(
+    ("present", "readable", "told"),
+    [
+        ((0.95, [0.9, 0.99]), (0.6, [0.5, 0.7]), True),
+        ((1.0, None), (0.6, [0.5, 0.74]), True),
+        ((0.95, [0.9, 0.99]), (0.7, [0.6, 0.8]), False),  # perhaps it is readable
+        ((0.8, [0.7, 0.9]), (0.6, [0.5, 0.7]), False),  # perhaps it is not present
+    ],
+)
+def test_what_nuisances_hide_is_told_where_both_intervals_are_clear(present: Any, readable: Any, told: bool) -> None:
+    found = result()
+    read = reads(found, "bind")["embedding", "own"]
+    read["easy"] = {**easy(*readable), "present": {"value": present[0], "ci": present[1]}}
+    shares = f"{100 * present[0]:.0f} % within pairs, {100 * readable[0]:.0f} % among unlike scenes"
+    line = f"Present, but hidden by nuisances: which mark is in which frame ({shares})."
+    assert (line in sentences(found)) == told
+
+
+def test_details_and_relations_have_a_mean_each_without_mirror_images() -> None:
+    found = result()
+    for item, value in (("landolt", 0.9), ("landolt-mirror", 0.5), ("bind", 0.6)):
+        reads(found, item)["embedding", "own"]["all"] = easy(value, [value - 0.05, value + 0.02])
+    (table,) = (table for table in tables.tables(found) if table.key == "kinds")
+    assert list(table.columns) == ["observer", "local", "relational"]
+    assert [cell.text for cell in table.rows[0]] == ["conrec last", "80.0 [70.0, 84.0]", "20.0 [10.0, 24.0]"]
+    for read in reads(found, "landolt").values():
+        read.pop("all", None)  # of no embedding
+    (table,) = (table for table in tables.tables(found) if table.key == "kinds")
+    assert table.rows[0][1].text == "-"
+
+
+def test_several_encoders_share_their_tables_and_those_who_sit_beside_them() -> None:
+    one, two = result("one"), result("two")
+    two["rows"][0]["name"] = "simclr last"
+    shared = together([one, two])
+    names = [row["name"] for row in shared["rows"]]
+    assert names == ["one last", "two last", *(row["name"] for row in one["rows"][1:])]
+    thresholds = tables.tables(shared)[0]
+    assert [row[0].text for row in thresholds.rows[:4:2]] == ["one last, embedding", "two last, embedding"]
+    untrained = next(row for row in two["rows"] if row["name"] == "random weights")
+    untrained["strides"] = {"other": 2}
+    names = [row["name"] for row in together([one, two])["rows"]]
+    assert {"random weights of one's network", "random weights of two's network"} <= set(names)
+    assert names.count("patch bag") == 1
+
+
 def test_a_threshold_beyond_the_levels_is_no_promise_that_it_lies_somewhere() -> None:
     found = result()
     reads(found, "landolt")["embedding", "own"]["threshold"]["readable"] = px(8.0, 7.0, 8.0, ">")
-    assert tables.sentences(found)[0].startswith("Reads a gap not even at 8.0 px")
+    assert sentences(found)[0].startswith("Reads a gap not even at 8.0 px")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +179,7 @@ def test_the_price_of_a_mirror_is_told_where_it_is_clear(mirrored: dict[str, Any
     for item, gap, own in (("landolt", 2.0, px(2.8, 2.5, 3.2)), ("landolt-mirror", 2.2, mirrored)):
         for output, read in reads(found, item).items():
             read["threshold"]["readable"] = own if output == tables.EMBEDDING else px(gap, 1.9, 2.6)
-    lines = [line for line in tables.sentences(found) if line.startswith("The mirror image")]
+    lines = [line for line in sentences(found) if line.startswith("The mirror image")]
     assert [line.startswith(told) for line in lines] == [True] if told else lines == []
 
 
@@ -119,7 +199,7 @@ def test_the_price_of_a_mirror_is_told_where_it_is_clear(mirrored: dict[str, Any
 def test_no_more_is_said_of_a_whole_than_its_interval_says(read: dict[str, Any], told: str) -> None:
     found = result()
     reads(found, "bind")["embedding", "own"].update({"rising": False, **read})
-    assert told in tables.sentences(found)
+    assert told in sentences(found)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +216,7 @@ def test_what_is_lost_is_told_where_intervals_do_not_meet(values: Any, told: str
     found = result()
     for (value, ci), read in zip(values, reads(found, "bind").values(), strict=True):
         read["easy"] = easy(value, ci)
-    lines = [line for line in tables.sentences(found) if line.startswith("bind: ")]
+    lines = [line for line in sentences(found) if line.startswith("bind: ")]
     assert lines == ([f"bind: level1 reads {told}"] if told else [])
 
 
@@ -162,7 +242,7 @@ def test_what_is_followed_is_not_said_where_a_cue_is_not_read(
 ) -> None:
     found = result()
     found["rows"][0]["conflict"][-1] |= {"whole": whole, "element": element}
-    assert f"does not read {unread}, so nothing is said" in tables.sentences(found)[-1]
+    assert f"does not read {unread}, so nothing is said" in sentences(found)[-1]
 
 
 def test_the_interval_of_what_is_followed_is_of_scenes_and_of_seeds() -> None:

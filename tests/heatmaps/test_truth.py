@@ -21,7 +21,7 @@ from probekit.heatmaps.base import Classifier
 from probekit.heatmaps.measurement import FILLS, TARGETS
 from probekit.heatmaps.perturb import judge, similarity
 from probekit.heatmaps.protocol import BASELINES
-from probekit.heatmaps.targets import fill, make_targets
+from probekit.heatmaps.targets import fill, make_targets, mean_colour
 from probekit.probes.linear import Space, fit
 from probekit.probes.protocol import Part, fit_label, probe
 from tests.datasets import edited, small_shapes
@@ -194,7 +194,13 @@ def test_fills(name: str, shape: tuple[int, ...]) -> None:
 def test_a_fill_without_counterfactuals_says_what_to_type() -> None:
     images = np.zeros((1, 8, 8), np.uint8)
     with pytest.raises(ValueError, match="no counterfactuals; type: --fill mean"):
-        fill("counterfactual", images, mean=np.zeros(1), counterfactuals=None)
+        fill("counterfactual", images)
+
+
+@pytest.mark.parametrize("shape", [(9, 5, 4), (9, 5, 4, 3)])
+def test_the_mean_colour_is_over_all_pixels_whatever_the_parts(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    np.testing.assert_allclose(mean_colour([images[:2], images[2:]]), np.atleast_1d(images.mean(axis=(0, 1, 2))))
 
 
 @pytest.mark.parametrize("shape", [(4, 24, 24), (4, 24, 24, 3)])

@@ -20,6 +20,7 @@ from probekit.output.pictures import MARKS, check_picture, files_of, names_of, s
 from probekit.output.style import COLUMN, PAGE, TEXT, without_path
 from probekit.reports.build import build
 from probekit.reports.collect import collect
+from tests.output.marks import weak_marks
 from tests.reports.folders import make_run
 
 
@@ -139,7 +140,7 @@ def test_pictures_of_images_have_one_of_two_widths(rows: int, columns: int, left
     assert (box.y1 - box.y0) * mosaic.figure.get_size_inches()[1] == pytest.approx(mosaic.cell * rows)
 
 
-def test_charts_have_one_of_two_widths_and_one_size_of_letters(tmp_path: Path) -> None:
+def test_charts_have_one_of_two_widths_one_size_of_letters_and_marks_that_are_seen(tmp_path: Path) -> None:
     """All that a report of every measurement draws."""
     runs = [make_run(tmp_path, "a", heatmap=True), make_run(tmp_path, "b", method="simclr", noise=0.4)]
     document = build(collect(runs))
@@ -151,3 +152,4 @@ def test_charts_have_one_of_two_widths_and_one_size_of_letters(tmp_path: Path) -
         found.draw_without_rendering()
         sizes = {text.get_fontsize() for text in found.findobj(Text) if text.get_text()}
         assert sizes == {TEXT}, key
+        assert weak_marks(found) == [], key

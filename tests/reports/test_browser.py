@@ -222,6 +222,10 @@ def test_the_result_comes_first(opened: Opened) -> None:
     text = page.locator(".headline").first.inner_text()
     assert "%" in text
     assert "random weights" in text
+    heads = page.evaluate(
+        "[...document.querySelectorAll('dl')].map(list => getComputedStyle(list, '::before').content)"
+    )
+    assert {'"baselines"', '"by factor"'} <= set(heads), "whose numbers these are stands above them"
     keys = page.evaluate("[...document.querySelectorAll('article:last-of-type > section')].map(section => section.id)")
     assert keys[-1].endswith("-about")
 

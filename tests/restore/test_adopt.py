@@ -19,6 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
+from probekit.cli.measuring import outside_of
 from probekit.config import resolve
 from probekit.models import Encoder, build_encoder, load_encoder, save_encoder
 from probekit.models.checkpoint import read_checkpoint
@@ -504,6 +505,37 @@ def test_mistakes_are_one_line_and_leave_no_folder(home: Path, arguments: list[s
     arguments = [argument.replace("py:mine", f"py:mine_{home.name}") for argument in arguments]
     assert says in refused("probe", *QUICK, *arguments, "--data", "data/shapes.h5").replace(f"mine_{home.name}", "mine")
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    {
+        "resnet18": "timm:resnet18",
+        "torchvision:resnet18": "timm:resnet18",
+        "facebook/dinov2-small": "hf:facebook/dinov2-small",
+        "hf-hub:timm/vit_tiny@main": "hf:timm/vit_tiny@main",
+        "a folder": "'hf:a folder'",
+        "data/shapes.h5": "timm:NAME --weights data/shapes.h5",
+        "mine.py": "py:mine:FUNCTION",
+        "net.onnx": "onnx:net.onnx",
+    }.items(),
+)
+def test_of_a_name_that_is_no_kind_of_encoder_it_is_said_what_may_be_meant(home: Path, typed: str, meant: str) -> None:
+    (home / "a folder").mkdir(exist_ok=True)
+    for name in ("mine.py", "net.onnx"):
+        (home / name).touch()
+    assert refused("probe", "--encoder", typed, "--data", "data/shapes.h5").endswith(
+        f"found {typed!r}; type: --encoder {meant}"
+    )
+
+
+def test_a_run_is_typed_without_encoder(home: Path) -> None:
+    for name in ("mine", "unet"):
+        (home / "runs" / name).mkdir(parents=True)
+        (home / "runs" / name / "run.json").write_text("{}")
+    assert outside_of("unet", None, "auto", 0, False, [], False) is not None, "what is an encoder's name stays one"
+    for command in ("probe", "exam", "draw"):
+        assert "found the run mine; leave --encoder out" in refused(command, "--encoder", "mine")
 
 
 def test_weights_that_make_features_that_are_not_finite_are_refused_before_a_folder_is_made() -> None:

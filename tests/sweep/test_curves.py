@@ -20,6 +20,7 @@ from probekit.sweep.folder import SweepFolder
 from probekit.sweep.plan import definition, plan_runs
 from probekit.sweep.results import collect_curves
 from probekit.sweep.table import above_chance, markdown, terminal_tables
+from tests.output.marks import weak_marks
 from tests.sweep.test_breaks import FILE, RUNS, sweep
 from tests.sweep.test_definition import complaint
 
@@ -245,6 +246,7 @@ def test_the_figure_shows_the_numbers() -> None:
     assert {to_hex(axes.lines[-2].get_color()) for axes in (first, second)} == {LIGHT["green"]}
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["net", "net@norm", "patch bag"]
+    assert weak_marks(figure) == []
 
 
 def test_a_curve_alone_has_names_at_the_ends_of_its_lines() -> None:

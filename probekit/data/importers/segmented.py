@@ -15,6 +15,7 @@ from probekit.data.importers.images import File
 from probekit.visible import one_line
 
 UNKNOWN = np.uint32(2**32 - 1)
+Box = tuple[int, int, int, int]  # x0, y0, x1 and y1 in pixels, the last two outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,14 @@ class Segmented(File):
 
 @dataclass(frozen=True, slots=True)
 class InBox(File):
-    """A photograph whose object is known by its box: x0, y0, x1 and y1 in pixels, the last two outside."""
+    """A photograph whose object is known by its box."""
 
-    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+    box: Box = (0, 0, 0, 0)
+
+    def stamp(self) -> str:
+        """Changes when the file does, or its box."""
+        found = file_stamp(self.path)
+        return found and f"{found} {self.box}"
 
     def masks(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
         """`[H, W]`, 1 in the box; a `Broken` if none of it is in the image."""
@@ -116,6 +122,11 @@ def numbered(names: tuple[str, ...]) -> Segments:
 def with_segments(photo: File, picture: Path, segments: Segments) -> Segmented:
     """A photograph, with its picture of segments, if there is one."""
     return Segmented(photo.key, photo.label, photo.path, photo.banner, str(picture), segments)
+
+
+def in_box(photo: File, box: Box) -> InBox:
+    """A photograph, with the box of its object."""
+    return InBox(photo.key, photo.label, photo.path, photo.banner, box)
 
 
 def notes_on(splits: Mapping[str, Sequence[File]], where: Path, segments: Segments) -> list[str]:

@@ -1,6 +1,7 @@
 """The kinds of sources, each tried in turn."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
@@ -10,6 +11,7 @@ from probekit.data.importers.factored import open_factored
 from probekit.data.importers.folder import open_folder
 from probekit.data.importers.npz import open_npz
 from probekit.data.importers.official import medmnist
+from probekit.data.importers.official.recognised import recognised
 from probekit.data.importers.shards import BRACES
 from probekit.data.importers.tables import open_tables
 from probekit.data.importers.tars import open_tars
@@ -27,9 +29,28 @@ KINDS = "a folder of images, parquet or tar files, an npz or HDF5 file"
 
 
 def open_source(source: Path, options: Options) -> Source:
-    """What a path means; a ValueError if that is nothing to be imported."""
+    """What a path means; a ValueError if that is nothing to be imported.
+
+    Where it looks like an official dataset, whose own splits are lost so, a line says what to type.
+    """
+    official = recognised(source)
+    try:
+        opened = _open(source, options)
+    except ValueError as error:
+        if official is None:
+            raise
+        raise ValueError(f"{error}; if it is the official dataset, {official}") from error
+    if official is None:
+        return opened
+    line = f"this looks like an official dataset; to have its own splits and checks, {official}"
+    return replace(opened, notes=[*opened.notes, line])
+
+
+def _open(source: Path, options: Options) -> Source:
+    """The same by the first kind that takes it."""
     if not (source.exists() or BRACES.search(str(source))):
-        raise ValueError(f"expected {KINDS}, found nothing at {source}")
+        remote = "; nothing is downloaded" if ":" in source.parts[0] else ""
+        raise ValueError(f"expected {KINDS}, found nothing at {source}{remote}")
     if (name := medmnist.set_of(source)) is not None and options.images is None:
         raise ValueError(
             f"expected a set of MedMNIST by its name and the folder of its file, found {source}; "

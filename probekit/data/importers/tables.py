@@ -184,13 +184,13 @@ def _files(source: Path, ignored: list[Skipped]) -> dict[str, list[Path]] | None
 
 def _saved_dict(source: Path, ignored: list[Skipped]) -> dict[str, list[Path]]:
     try:
-        names = list(json.loads(read_text(source / "dataset_dict.json"))["splits"])
+        names = list(map(str, json.loads(read_text(source / "dataset_dict.json"))["splits"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected a list of splits in {source / 'dataset_dict.json'}, found something else"
         ) from error
     found: dict[str, list[Path]] = {}
-    for name in map(str, names):
+    for name in names:
         split = SPLIT_WORDS.get(name.lower())
         if split is None or split in found:
             why = f"a second {split} split" if split else "no train, val or test split by its name"
@@ -202,7 +202,8 @@ def _saved_dict(source: Path, ignored: list[Skipped]) -> dict[str, list[Path]]:
         found[split] = saved
     if "train" not in found:
         shown = ", ".join(map(readable, names)) or "no splits"
-        raise ValueError(f"expected a train split in {source}, found {shown}; type: probekit import {source / 'NAME'}")
+        alone = f"; type: probekit import {quote(str(source / names[0]))}" if names else ""
+        raise ValueError(f"expected a train split in {source}, found {shown}{alone}")
     return {split: found[split] for split in ("train", "val", "test") if split in found}
 
 

@@ -76,7 +76,7 @@ def cub200(root: Path) -> Plan:
         lists["images"].append(f"{number} {path}")
         lists["image_class_labels"].append(f"{number} {label}")
         lists["train_test_split"].append(f"{number} {int(split == 'train')}")
-        lists["bounding_boxes"].append(f"{number} 60.0 27.0 325.0 304.0")
+        lists["bounding_boxes"].append(f"{number} 2.0 3.0 28.0 25.0")
     lists["classes"] = [f"{label} {name}" for label, name in birds.items()]
     for name, lines in lists.items():
         (top / f"{name}.txt").write_text("\n".join(lines) + "\n")
@@ -132,6 +132,7 @@ def fgvc_aircraft(root: Path) -> Plan:
         lines.setdefault(f"variant_{split}", []).append(f"{key} {variants[label]}")
         lines.setdefault(f"family_{split}", []).append(f"{key} Family {label % 2}")
         lines.setdefault(f"manufacturer_{split}", []).append(f"{key} Maker Inc")
+        lines.setdefault("box", []).append(f"{key} 3 4 30 28")
     for name, rows in lines.items():
         (data / f"images_{name}.txt").write_text("\n".join(rows) + "\n")
     for name, labels in (

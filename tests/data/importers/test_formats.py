@@ -221,6 +221,18 @@ def test_a_wrong_parquet_is_one_line(tmp_path: Path, case: str) -> None:
     assert_refused(mini.source, tmp_path / "out.h5", *words, **typed)
 
 
+def test_saved_splits_without_train_are_each_imported_alone(tmp_path: Path) -> None:
+    """The words behind "type:" are the command that does it."""
+    source = made("Hugging Face `save_to_disk`", tmp_path / "two words").source
+    (source / "dataset_dict.json").write_text(json.dumps({"splits": ["test"]}))
+    refused = CliRunner().invoke(app, ["import", str(source)])
+    assert "expected a train split in" in str(refused.exception)
+    typed = shlex.split(str(refused.exception).partition("; type: probekit ")[2])
+    assert typed == ["import", str(source / "test")]
+    info, _ = take(Path(typed[1]), tmp_path / "out.h5")
+    assert {split: found.n for split, found in info.splits.items()} == {"train": N["test"]}
+
+
 def test_two_configurations_are_not_mixed(tmp_path: Path) -> None:
     mini = made("Hugging Face parquet", tmp_path)
     (mini.source / "b").mkdir()

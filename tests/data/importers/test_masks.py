@@ -1,6 +1,5 @@
 """Masks of one's own images: a PNG beside each, under its place and name."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ from typer.testing import CliRunner
 
 from probekit.cli import app
 from probekit.h5 import CentreCrop, open_encoded, read_info, read_split
-from tests.data.importers.layouts import stanford_cars, stanford_cars_single
-from tests.data.importers.planned import Plan
+from tests.data.importers.layouts import cub200, fgvc_aircraft, stanford_cars, stanford_cars_single
 
 SIDE = 16
 
@@ -75,15 +73,24 @@ def test_missing_ones_are_counted_and_damaged_ones_refused(photos: dict[str, NDA
     assert "its mask is not of 0 to 2, it has 3" in said
 
 
-@pytest.mark.parametrize("layout", [stanford_cars, stanford_cars_single])
-def test_boxes_of_cars_become_masks(layout: Callable[[Path], Plan], tmp_path: Path) -> None:
+BOXED = {  # a set whose box of each image becomes a mask: its layout, and the name of that mask
+    "stanford-cars": (stanford_cars, "car"),
+    "stanford-cars, single": (stanford_cars_single, "car"),
+    "cub200": (cub200, "box"),
+    "fgvc-aircraft": (fgvc_aircraft, "aircraft"),
+}
+
+
+@pytest.mark.parametrize("name", BOXED)
+def test_boxes_of_objects_become_masks(name: str, tmp_path: Path) -> None:
     """Columns 3 to 30 and rows 4 to 28, counted from 1, of a photograph as it is."""
-    root = layout(tmp_path / "cars").root
-    out = tmp_path / "cars.h5"
+    layout, mask_name = BOXED[name]
+    root = layout(tmp_path / "set").root
+    out = tmp_path / "boxed.h5"
     how = ["--store", "original", "--test-crop", "32:32", "--subset", "--skip-broken", "--out", str(out)]
-    done = CliRunner().invoke(app, ["import", "stanford-cars", str(root), *how])
+    done = CliRunner().invoke(app, ["import", name.partition(",")[0], str(root), *how])
     assert done.exit_code == 0, done.output
-    assert read_info(out).mask_names == ("car",)
+    assert read_info(out).mask_names == (mask_name,)
     found = read_split(out, "train", masks=True)
     assert found.masks is not None
     encoded = open_encoded(out, "train")
@@ -94,6 +101,29 @@ def test_boxes_of_cars_become_masks(layout: Callable[[Path], Plan], tmp_path: Pa
         columns, rows = ((np.arange(32) + 0.5) * (high - low) / 32 + low for low, high in ((x0, x1), (y0, y1)))
         wanted = whole[np.ix_(rows.astype(int), columns.astype(int))]
         assert np.mean(wanted != (mask > 0)) < 0.05
+
+
+@pytest.mark.parametrize("line", ["{key} 2 3 28", "{key} 2 3 28 inf", "1 2 3 28 25"])
+@pytest.mark.parametrize(("name", "file"), [("cub200", "bounding_boxes.txt"), ("fgvc-aircraft", "data/images_box.txt")])
+def test_damaged_lists_of_boxes_are_refused(name: str, file: str, line: str, tmp_path: Path) -> None:
+    """Three numbers, one that is none, and a list that leaves images out."""
+    root = BOXED[name][0](tmp_path / "set").root
+    key = (root / file).read_text().split()[0]
+    (root / file).write_text(line.format(key=key) + "\n")
+    done = CliRunner().invoke(app, ["import", name, str(root), "--subset", "--out", str(tmp_path / "a.h5")])
+    said = done.output + str(done.exception)
+    assert f"expected {'four numbers of each box' if '{' in line else 'a box of image'}" in said
+    assert not (tmp_path / "a.h5").exists()
+
+
+@pytest.mark.parametrize(("name", "file"), [("cub200", "bounding_boxes.txt"), ("fgvc-aircraft", "data/images_box.txt")])
+def test_without_a_list_of_boxes_a_line_says_so(name: str, file: str, tmp_path: Path) -> None:
+    root = BOXED[name][0](tmp_path / "set").root
+    (root / file).unlink()
+    out = tmp_path / "a.h5"
+    done = CliRunner().invoke(app, ["import", name, str(root), "--subset", "--skip-broken", "--out", str(out)])
+    assert "no masks: the" in done.output
+    assert read_info(out).mask_names == ()
 
 
 @pytest.mark.usefixtures("photos")

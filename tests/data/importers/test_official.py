@@ -5,6 +5,7 @@ What only the real data can show is in docs/datasets.md. Alone: pytest tests/dat
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typer.testing import CliRunner, Result
 
 from probekit.cli import app
 from probekit.data.importers import OFFICIAL
+from probekit.data.importers.official.medmnist import SETS
+from probekit.data.importers.official.recognised import recognised
 from probekit.h5 import DatasetInfo, read_info, read_split
 from tests.data.importers.layouts import FORMATS, LAYOUTS, WNIDS
 from tests.data.importers.planned import DARK, Plan, Shot
@@ -99,6 +102,43 @@ def test_roots_above_the_archive_do_too(tmp_path: Path, name: str) -> None:
     first = imported(official, plan.root)
     for above in plan.above:
         assert imported(official, above).content_hash == first.content_hash
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_folder_that_looks_like_an_official_dataset_is_told_from_others(tmp_path: Path, name: str) -> None:
+    official, plan = build(name, tmp_path)
+    wanted = official.partition(",")[0]  # of voc2007,voc2012
+    untold = official in ("aptos2019", "imagenet") or official in SETS  # names that anybody may have given
+    told = None if untold else f"type: probekit import {wanted} {shlex.quote(str(plan.root))}"
+    assert recognised(plan.root) == told
+
+
+@pytest.mark.parametrize("name", ["dtd", "cifar10", "svhn"])
+def test_who_imports_an_official_dataset_as_his_own_is_told_what_to_type(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of images as a line, of other files with the refusal; the command runs but for the miniature's sizes."""
+    monkeypatch.chdir(tmp_path)
+    _, plan = build(name, tmp_path)
+    source = plan.root / "train_32x32.mat" if name == "svhn" else plan.root
+    done = run(source, "--skip-broken", "--out", "own.h5")
+    said = " ".join(done.output.split()) if name == "dtd" else str(done.exception)
+    assert (done.exit_code == 0) == (name == "dtd"), done.exception
+    typed = said.partition("its own splits and checks, type: " if name == "dtd" else "official dataset, type: ")[2]
+    words = shlex.split(typed.partition(" wrote ")[0])[:4]
+    assert words == ["probekit", "import", name, str(plan.root)]
+    assert run(*words[2:], *whole(name), "--subset", "--skip-broken").exit_code == 0
+
+
+@pytest.mark.parametrize("end", [".tar.gz", ".zip"])
+def test_an_archive_of_an_official_dataset_is_to_be_unpacked(tmp_path: Path, end: str) -> None:
+    (tmp_path / f"cifar-10-python{end}").write_bytes(b"packed")
+    text = refused(tmp_path / f"cifar-10-python{end}")
+    assert text.endswith(f"official dataset, unpack it, and type: probekit import cifar10 {tmp_path}")
+
+
+def test_an_address_is_not_downloaded() -> None:
+    assert refused("https://example.org/a.zip").endswith("; nothing is downloaded")
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,6 +1,7 @@
 """Sets of kinds that look alike, as their authors publish them: flowers, dogs, cars, birds, aircraft, and eyes."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -23,7 +24,7 @@ from probekit.data.importers.official.base import (
     read_pairs,
     whole_numbers,
 )
-from probekit.data.importers.segmented import InBox, Segments, notes_on, with_segments
+from probekit.data.importers.segmented import Box, InBox, Segments, in_box, notes_on, with_segments
 
 # Oxford Flowers 102: jpg/image_00001.jpg ..., imagelabels.mat (labels from 1), setid.mat (image numbers from 1).
 # Nilsback and Zisserman, "Automated flower classification over a large number of classes", ICVGIP 2008.
@@ -146,7 +147,7 @@ def _open_single(folder: Path) -> Listing:
 def _boxed(photo: File, row: Any, path: Path) -> InBox:
     """With its box, which counts from 1 and includes its last pixels."""
     x0, y0, x1, y1 = (whole_numbers(_get(row, f"bbox_{end}", path), path)[0] for end in ("x1", "y1", "x2", "y2"))
-    return InBox(photo.key, photo.label, photo.path, photo.banner, (x0 - 1, y0 - 1, x1, y1))
+    return in_box(photo, (x0 - 1, y0 - 1, x1, y1))
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -182,8 +183,10 @@ STANFORD_CARS = Official(
 # Wah et al., "The Caltech-UCSD Birds-200-2011 dataset", Caltech CNS-TR-2011-001.
 
 # segmentations/001.Black_footed_Albatross/*.png, of an archive of its own: the share of the annotators, 0 to 255.
+# bounding_boxes.txt: x, y, width and height behind each id; the mask where there are no segmentations.
 
 N_BIRDS = 200
+BIRD_BOX = ("box",)
 BIRD = Segments.of("segmentation", ("bird",), "shares", {value: 0 if value > 127 else -1 for value in range(256)})
 
 
@@ -193,6 +196,7 @@ def _open_birds(root: Path, choices: Choices) -> Listing:
     labels, training = dict(read_pairs(label_file)), dict(read_pairs(split_file))
     where = next((each for each in (folder, folder.parent) if (each / "segmentations").is_dir()), folder)
     where, segments = where / "segmentations", BIRD if (where / "segmentations").is_dir() else None
+    boxes = _read_boxes(folder / "bounding_boxes.txt") if segments is None else {}
     splits: dict[str, list[File]] = {"train": [], "test": []}
     for key, path in read_pairs(folder / "images.txt"):
         if key not in labels or training.get(key) not in ("0", "1"):
@@ -200,11 +204,36 @@ def _open_birds(root: Path, choices: Choices) -> Listing:
         photo = image_file(folder / "images", path, number(labels[key], label_file) - 1)
         if segments is not None:
             photo = with_segments(photo, (where / path).with_suffix(".png"), segments)
+        elif boxes:
+            x, y, width, height = _box_of(boxes, key, folder / "bounding_boxes.txt")
+            photo = in_box(photo, (x, y, x + width, y + height))
         splits["train" if training[key] == "1" else "test"].append(photo)
     listed = read_pairs(folder / "classes.txt")
     named = ((number(key, folder / "classes.txt") - 1, name.partition(".")[2]) for key, name in listed)
     names, notes = name_classes(named, N_BIRDS), notes_on(splits, where, BIRD)
+    if boxes:
+        notes = [f"the segmentations are not in {where}: the mask is the box of each bird"]
+        return Listing(names, splits, mask_names=BIRD_BOX, notes=notes)
     return Listing(names, splits, mask_names=() if segments is None else segments.names, notes=notes)
+
+
+def _read_boxes(path: Path) -> dict[str, Box]:
+    """The four numbers behind each name of a list, rounded; {} where there is no list."""
+    return {key: _four(text, path) for key, text in read_pairs(path)} if path.exists() else {}
+
+
+def _four(text: str, path: Path) -> Box:
+    try:
+        a, b, c, d = (round(float(word)) for word in text.split())
+    except (ValueError, OverflowError) as error:  # OverflowError: infinity
+        raise ValueError(f"expected four numbers of each box in {path}, found {text!r}") from error
+    return a, b, c, d
+
+
+def _box_of(boxes: Mapping[str, Box], key: str, path: Path) -> Box:
+    if key not in boxes:
+        raise ValueError(f"expected a box of image {key} in {path}, found none")
+    return boxes[key]
 
 
 CUB200 = Official(
@@ -218,10 +247,12 @@ CUB200 = Official(
 
 
 # FGVC-Aircraft 2013b: data/images/0034309.jpg and lists of "<number> <label with blanks>" for three kinds of label.
+# data/images_box.txt: xmin, ymin, xmax and ymax behind each number, which count from 1 and include the last pixels.
 # Maji et al., "Fine-grained visual classification of aircraft", arXiv 1306.5151, 2013.
 
 NAMES = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
 BANNER = 20  # rows of a copyright notice at the lower edge of every image: a shortcut
+AIRCRAFT = ("aircraft",)  # the mask of the box
 
 
 def _open_aircraft(root: Path, choices: Choices) -> Listing:
@@ -231,16 +262,24 @@ def _open_aircraft(root: Path, choices: Choices) -> Listing:
     folder = found / "data"
     classes = tuple(read_lines(folder / NAMES[kind]))
     index = {name: label for label, name in enumerate(classes)}
-    splits = {split: _read_aircraft(folder, f"images_{kind}_{split}.txt", index) for split in ("train", "val", "test")}
-    return Listing(classes, splits)
+    where = folder / "images_box.txt"
+    boxes = _read_boxes(where)
+    lists = {split: folder / f"images_{kind}_{split}.txt" for split in ("train", "val", "test")}
+    splits = {split: _read_aircraft(path, index, boxes, where) for split, path in lists.items()}
+    notes = [] if boxes else [f"no masks: the boxes are not in {where}"]
+    return Listing(classes, splits, mask_names=AIRCRAFT if boxes else (), notes=notes)
 
 
-def _read_aircraft(folder: Path, name: str, index: dict[str, int]) -> list[File]:
+def _read_aircraft(path: Path, index: dict[str, int], boxes: Mapping[str, Box], where: Path) -> list[File]:
     photos = []
-    for key, label in read_pairs(folder / name):
+    for key, label in read_pairs(path):
         if label not in index:
-            raise ValueError(f"expected labels of {len(index)} classes in {folder / name}, found {label!r}")
-        photos.append(image_file(folder / "images", f"{key}.jpg", index[label], BANNER))
+            raise ValueError(f"expected labels of {len(index)} classes in {path}, found {label!r}")
+        photo = image_file(path.parent / "images", f"{key}.jpg", index[label], BANNER)
+        if boxes:
+            x0, y0, x1, y1 = _box_of(boxes, key, where)
+            photo = in_box(photo, (x0 - 1, y0 - 1, x1, y1))
+        photos.append(photo)
     return photos
 
 
