@@ -128,7 +128,9 @@ class DatasetWriter:
 
     def _append_images(self, split: _Open, block: Block) -> None:
         if not split.done:
-            self._create_images(split, block)
+            for name in block.chunks:
+                shape = block.shape[1:] if name == "images" else block.shape[1:3]
+                self._create_rows(split, name, shape, block.shape[1:])
         split.digest = shifted(split.digest, block.shape[0], block.digest)
         arrays = {name: open_array(split.group, name) for name in block.chunks}
         step = arrays["images"].chunks[0]
@@ -183,10 +185,6 @@ class DatasetWriter:
         split.waiting.append(columns)
         if split.rows_waiting >= COLUMN_ROWS:
             self._write_columns(split, split.rows_waiting // COLUMN_ROWS * COLUMN_ROWS)
-
-    def _create_images(self, split: _Open, block: Block) -> None:
-        for name in block.chunks:
-            self._create_rows(split, name, block.shape[1:] if name == "images" else block.shape[1:3], block.shape[1:])
 
     def _create_rows(self, split: _Open, name: str, shape: tuple[int, ...], image: tuple[int, ...]) -> None:
         """Makes the dataset of images or masks of a shape, as many in a chunk as of images of theirs."""
