@@ -40,7 +40,6 @@ LIMITS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "le": ("of at most", operator.le),
     "lt": ("below", operator.lt),
     "min_length": ("of length at least", lambda value, limit: len(value) >= limit),
-    "max_length": ("of length at most", lambda value, limit: len(value) <= limit),
     "pattern": ("", lambda value, limit: re.search(limit, value)),
 }
 MOST = 60  # characters of what was found
@@ -58,7 +57,6 @@ class Meta:
     le: float | None = None
     lt: float | None = None
     min_length: int | None = None
-    max_length: int | None = None
     pattern: str | None = None
     description: str = ""
 

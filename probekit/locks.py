@@ -63,7 +63,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
     """
     with path.open("a+b") as file:
         found = None
-        for found in _tries(file.fileno()):
+        for pause in (0.0, 0.05, 0.1):  # `holder` holds the lock for a moment to ask for it
+            time.sleep(pause)
+            found = _flock(file.fileno(), shared=False)
             if found is not False:
                 break
         lease, ours = _lease(path), _ours()
@@ -78,13 +80,6 @@ def locked(path: Path, what: str) -> Iterator[None]:
             beat.end()
         if beat.lost:
             raise ValueError(f"{what} was taken by {_who(lease)}: this process was silent for {DEAD:.0f} s; it stops")
-
-
-def _tries(handle: int) -> Iterator[bool | None]:
-    """A few, as `holder` holds the lock for a moment to ask for it."""
-    for pause in (0.0, 0.05, 0.1):
-        time.sleep(pause)
-        yield _flock(handle, shared=False)
 
 
 def in_use(what: str, who: str) -> str:

@@ -20,6 +20,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
+def one_line(error: BaseException) -> str:
+    """All that an error says, on one line, or its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def short(name: str) -> str:
     """A name as it is, or the beginning and the end of one that would fill the screen."""
     return name if len(name) <= LONGEST else f"{name[:40]}...{name[-40:]}"

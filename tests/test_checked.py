@@ -31,7 +31,7 @@ class Kept(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Outer:
-    seeds: Annotated[tuple[int, ...], Meta(min_length=1, max_length=3)]
+    seeds: Annotated[tuple[int, ...], Meta(min_length=1)]
     inner: Inner
     rows: tuple[Inner, ...] = ()
     percent: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.data.split import CPU
-from probekit.methods.base import AddOn, Method, Rate, Step
+from probekit.methods.base import AddOn, Method, Rate, Step, Suited
 from probekit.models.encoder import Features
 from probekit.views.crops import Placement
 
@@ -30,23 +30,21 @@ class Epoch:
 
     Attributes:
         embed: Gives the projections of the whole split, `[N, P]` (the embeddings, where a method has no projection),
-            without augmentation.
+            without augmentation; or, given its number, those of a random view of each image, made as the recipe's first
+            is and not corrupted: epoch and number say which.
         read: Gives what a function of the features of B images, `[B, ...]`, makes of the whole split, `[N, ...]`: by
             the encoder that is trained, in eval mode, without augmentation and at the images' own size.
         size: (height, width) of the images, in pixels.
         labels: int64 `[N]`, to report on and never to learn from; None where there are none.
-        embed_view: Gives the projections of a random view of each image, `[N, P]`, made as the recipe's first is and
-            not corrupted; epoch and number say which.
     """
 
     done: int
     of: int
-    embed: Callable[[], Tensor]
+    embed: Callable[..., Tensor]
     read: Read
     size: tuple[int, int]
     labels: Tensor | None = None
     say: Callable[[str], None] = lambda line: None
-    embed_view: Callable[[int], Tensor] | None = None
 
 
 class Branch(AddOn):
@@ -130,9 +128,7 @@ class Branch(AddOn):
         return bool(options.get("weight", 1.0))
 
     @classmethod
-    def suited(
-        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int
-    ) -> tuple[dict[str, Any], Sequence[str]]:
+    def suited(cls, options: Mapping[str, Any], *, typed: Collection[str], images: int) -> Suited:
         """Its settings for a split of so many images, and lines for the user, as `Method.suited`."""
         return dict(options), ()
 
@@ -216,9 +212,9 @@ def begin_on_noise(
     """
     noise = torch.rand(images, NOISE, 2, 2, generator=torch.Generator().manual_seed(0)).to(device)
     features = Features([], noise, noise.mean((2, 3)), None)
-    begun = partial(Epoch, of=epochs, embed=lambda: features.pooled, read=lambda read: read(features), size=size)
+    begun = partial(Epoch, of=epochs, embed=lambda *_: features.pooled, read=lambda read: read(features), size=size)
     for branch in active_branches(method):
         for done in range(epochs):
-            branch.begin_epoch(begun(done, embed_view=lambda view: features.pooled))
+            branch.begin_epoch(begun(done))
             if not branch.resting:
                 break

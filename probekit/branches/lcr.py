@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from probekit.branches.base import Branch
 from probekit.config import Count, Number, Positive, Whole
-from probekit.methods.base import Step
+from probekit.methods.base import Step, Suited
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
 from probekit.models.unet import BatchNorm2d
@@ -84,9 +84,7 @@ class LCR(Branch):
         self.compact = nn.Linear(encoder.dim * filters, encoder.dim) if train_pool == "bilinear" else None
 
     @classmethod
-    def suited(
-        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int
-    ) -> tuple[dict[str, Any], Sequence[str]]:
+    def suited(cls, options: Mapping[str, Any], *, typed: Collection[str], images: int) -> Suited:
         """As they are; warns of what the code's own normalisation does, and of filters that a kind of map has not."""
         lines = list(pooling_warnings(cls.name, options["normalise"]))
         if options["head"] == "linear" and f"branch.{cls.name}.k" in typed and options["k"] != 1:

@@ -16,7 +16,7 @@ from probekit.branches.base import Branch, Epoch, put, take_over
 from probekit.branches.last_block import LastBlock
 from probekit.branches.spherical_kmeans import shared_kmeans
 from probekit.config import Count, Number, Positive, Whole
-from probekit.methods.base import Rate, Step, fit
+from probekit.methods.base import Rate, Step, Suited, fit
 from probekit.models.encoder import Encoder, Features
 from probekit.models.pooling import stretched, weighted_mean
 from probekit.ranks import gathered, mine, size
@@ -123,9 +123,7 @@ class XCorr(Branch):
         self.index = torch.empty(0, dtype=torch.int64)  # of the images of this step, sources first
 
     @classmethod
-    def suited(
-        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int
-    ) -> tuple[dict[str, Any], Sequence[str]]:
+    def suited(cls, options: Mapping[str, Any], *, typed: Collection[str], images: int) -> Suited:
         """At most half as many clusters as images: of more hardly any image would have a positive."""
         chosen, lines = dict(options), []
         clusters, suits = chosen["clusters"], max(1, images // IMAGES_A_CLUSTER)
@@ -174,8 +172,7 @@ class XCorr(Branch):
         """The bank, unit vectors `[N, P]`."""
         if self.bank == "plain":
             return F.normalize(epoch.embed().float(), dim=1)
-        assert epoch.embed_view is not None
-        views = [F.normalize(epoch.embed_view(number).float(), dim=1) for number in range(VIEWS)]
+        views = [F.normalize(epoch.embed(number).float(), dim=1) for number in range(VIEWS)]
         return F.normalize(torch.stack(views).mean(0), dim=1)
 
     def companions(self, index: Tensor, generator: torch.Generator) -> Tensor:

@@ -4,8 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-SHOWN = 3  # names in a line
-
 
 def pick(
     keys: Sequence[str],
@@ -34,7 +32,7 @@ def pick(
     few = [label for label, n in counts.items() if wanted[label] >= n]
     if few:
         raise _too_few(few, counts, split, classes, "images", needed)
-    names = list(map(str, keys)) if groups is None else [_text(group) for group in groups]
+    names = list(map(str, keys)) if groups is None else [text_of(group) for group in groups]
     units: dict[str, Counter[int]] = {}
     for name, label in zip(names, labels, strict=True):
         units.setdefault(name, Counter())[label] += 1
@@ -63,8 +61,9 @@ def pick(
     return [name in taken for name in names]
 
 
-def _text(group: Hashable) -> str:
-    return group.decode("utf-8", "backslashreplace") if isinstance(group, bytes) else str(group)
+def text_of(value: object) -> str:
+    """A value of a table as text; bytes that are no UTF-8 become escapes."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _too_few(

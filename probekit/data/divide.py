@@ -1,7 +1,7 @@
 """`probekit split`: a dataset file divided anew, without its source: rows are copied, in constant memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -246,15 +246,7 @@ def _header(info: DatasetInfo, division: Division, group: str | None, found: Map
         parameters.pop("duplicates", None)
         parameters |= {"split": {"of": info.path.name, "hash": info.content_hash, **asdict(division), "group": group}}
         parameters |= {"duplicates": dict(found)} if found else {}
-    return Header(
-        generator=info.generator,
-        parameters=parameters,
-        seed=info.seed,
-        classes=info.classes,
-        factors=info.factors,
-        mask_names=info.mask_names,
-        certificate=info.certificate,
-    )
+    return replace(info.header, parameters=parameters)
 
 
 def _blocks(
@@ -274,8 +266,8 @@ def _blocks(
             joined = join_rows(waiting)
             whole = len(joined.images) // step * step
             for begin in range(0, whole, step):
-                yield pack(_cut(joined, begin, begin + step), compression)
-            waiting = [_cut(joined, whole, len(joined.images))]
+                yield pack(joined.take(np.arange(begin, begin + step)), compression)
+            waiting = [joined.take(np.arange(whole, len(joined.images)))]
     joined = join_rows(waiting)
     if len(joined.images):
         yield pack(joined, compression)
@@ -289,12 +281,7 @@ def _gathered(info: DatasetInfo, parts: Mapping[str, NDArray[np.int64]]) -> Iter
             stop = min(start + step, split.n)
             within = own[np.searchsorted(own, start) : np.searchsorted(own, stop)] - start
             if len(within):
-                rows = read_split(info.path, name, start=start, stop=stop, masks=True, objects=True)
-                factors = {each: values[within] for each, values in rows.factors.items()}
-                labels = None if rows.labels is None else rows.labels[within]
-                masks = None if rows.masks is None else rows.masks[within]
-                objects = None if rows.objects is None else rows.objects.take(within)
-                yield Split(rows.images[within], labels, factors, masks, objects)
+                yield read_split(info.path, name, start=start, stop=stop, masks=True, objects=True).take(within)
 
 
 def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[EncodedBlock]:
@@ -304,20 +291,12 @@ def _encoded(info: DatasetInfo, name: str, own: NDArray[np.int64]) -> Iterator[E
     try:
         for begin in range(0, len(own), FILES):
             rows = own[begin : begin + FILES]
-            labels = None if columns.labels is None else columns.labels[rows]
-            factors = {each: values[rows] for each, values in columns.factors.items()}
+            own_columns = columns.take(rows)
             files, sizes = held.read(rows.tolist()), held.sizes(rows.tolist())
             masks = read_images(info.path, name, rows.tolist(), images=False).masks
-            objects = None if columns.objects is None else columns.objects.take(rows)
-            yield EncodedBlock(held.shape[1:], files, as_columns(labels, factors), masks, sizes, held.crop, objects)
+            yield EncodedBlock(
+                *(held.shape[1:], files, as_columns(own_columns.labels, own_columns.factors), masks, sizes, held.crop),
+                objects=own_columns.objects,
+            )
     finally:
         held.close()
-
-
-def _cut(rows: Split, begin: int, end: int) -> Split:
-    part = slice(begin, end)
-    factors = {name: values[part] for name, values in rows.factors.items()}
-    labels = None if rows.labels is None else rows.labels[part]
-    masks = None if rows.masks is None else rows.masks[part]
-    objects = None if rows.objects is None else rows.objects[part]
-    return Split(np.ascontiguousarray(rows.images[part]), labels, factors, masks, objects)

@@ -15,7 +15,6 @@ from probekit.h5 import (
     DatasetInfo,
     DatasetWriter,
     EncodedBlock,
-    Header,
     Shard,
     as_columns,
     chunk_rows,
@@ -68,7 +67,7 @@ class _Copy:
 
     def __init__(self, info: DatasetInfo, out: Path, progress: Callable[[int, int], None]) -> None:
         self.info, self.out, self.progress = info, out, progress
-        self.header, self.compression = _header(info), compression_of(info.path)
+        self.header, self.compression = info.header, compression_of(info.path)
         self.together = _drawn_together(info)
         self.planned = {name: split.n // self.together for name, split in info.splits.items()}
         self.done, self.total = 0, sum(split.n for split in info.splits.values())
@@ -127,15 +126,3 @@ def _drawn_together(info: DatasetInfo) -> int:
     if info.generator in GENERATORS and PAIRS in info.first.factors:
         return 1 + len(GENERATORS[info.generator](size=info.first.height, parameters=info.parameters).class_factors)
     return 1
-
-
-def _header(info: DatasetInfo) -> Header:
-    return Header(
-        generator=info.generator,
-        parameters=info.parameters,
-        seed=info.seed,
-        classes=info.classes,
-        factors=info.factors,
-        mask_names=info.mask_names,
-        certificate=info.certificate,
-    )

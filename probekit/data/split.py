@@ -3,10 +3,10 @@
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probekit.config import SIDE
+from probekit.data.ahead import in_order
 from probekit.files import host_memory
 from probekit.h5 import CentreCrop, DatasetInfo, Encoded, Split, open_encoded, read_info, read_split, seen_by
 from probekit.ranks import on_machine
@@ -51,7 +52,7 @@ class StreamedImages:
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         """The images of some rows, on the device."""
         index = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows.cpu()
-        return self._fetch(index, self.read).to(self.device, non_blocking=True)
+        return self._fetch(self.read, index).to(self.device, non_blocking=True)
 
     def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """The images of each index int64 `[B]` in turn, on the device, while those of the next few are being read."""
@@ -60,20 +61,17 @@ class StreamedImages:
     def made_ahead(self, batches: Sequence[Job], make: Callable[[Job], Tensor]) -> Iterator[Tensor]:
         """What is made of each batch in turn, on the CPU, brought to the device, while the next few are being made."""
         pool = ThreadPoolExecutor(1, "images")  # one: batches come in order, and decoding has threads of its own
-        waiting: deque[Future[Tensor]] = deque()
-        coming = iter(batches)
+        made = in_order(pool, partial(self._fetch, make), batches, AHEAD)
         try:
             for _ in batches:
-                while len(waiting) < AHEAD and (index := next(coming, None)) is not None:
-                    waiting.append(pool.submit(self._fetch, index, make))
                 started = time.perf_counter()
-                images = waiting.popleft().result()
+                _, images = next(made)
                 self.waited += time.perf_counter() - started
                 yield images.to(self.device, non_blocking=True)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, batch: Job, make: Callable[[Job], Tensor]) -> Tensor:
+    def _fetch(self, make: Callable[[Job], Tensor], batch: Job) -> Tensor:
         images = make(batch)
         # A copy from pinned memory to a GPU is queued between two steps, and the host does not wait for it. Torch keeps
         # and reuses the pinned blocks.

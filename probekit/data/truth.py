@@ -169,9 +169,7 @@ def of_labels(truth: Truth) -> LabelTruth:
     rows, labels = np.nonzero(split.labels == PRESENT)
     if not len(rows):
         raise ValueError(f"expected images with labels in {truth.info.path}, found none of a class; type: --n 1000")
-    masks = None if split.masks is None else split.masks[rows]
-    objects = None if split.objects is None else split.objects.take(rows)
-    own = Split(split.images[rows], labels.astype(np.int64), {}, masks, objects)
+    own = replace(split.take(rows), labels=labels.astype(np.int64), factors={})
     return LabelTruth(truth.info, own, truth.index[rows])
 
 
@@ -195,7 +193,7 @@ def read_truth(info: DatasetInfo, split: str, n: int) -> Truth:
     rows = read_split(info.path, split, images=whole, masks=about.masked and whole, objects=about.boxed)
     own = bases(rows.factors, about.n)
     index = own[spaced(len(own), n)]
-    taken = _taken(rows, index)
+    taken = rows.take(index)
     if not whole:
         seen = read_images(info.path, split, index.tolist())
         taken = replace(taken, images=seen.images, masks=seen.masks)
@@ -216,16 +214,7 @@ def read_truths(info: DatasetInfo, split: str, *, images: bool = True) -> Iterat
         rows = read_split(info.path, split, start=start, stop=stop, **wanted)
         own = bases(rows.factors, stop - start)
         if len(own):
-            yield Truth(info, _taken(rows, own), start + own)
-
-
-def _taken(rows: Split, index: NDArray[np.int64]) -> Split:
-    return Split(
-        images=rows.images[index] if len(rows.images) else rows.images,  # or they were not wanted
-        labels=None if rows.labels is None else rows.labels[index],
-        factors={name: values[index] for name, values in rows.factors.items()},
-        masks=None if rows.masks is None else rows.masks[index],
-    )
+            yield Truth(info, rows.take(own), start + own)
 
 
 def bases(factors: Mapping[str, NDArray[Any]], n: int) -> NDArray[np.int64]:

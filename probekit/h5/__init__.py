@@ -47,7 +47,6 @@ from probekit.h5.schema import (
     COMPRESSIONS,
     DIFFICULT,
     PRESENT,
-    SCHEMA,
     SPLITS,
     DatasetInfo,
     Header,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from probekit.h5.checksums import check, checksum
 from probekit.h5.photographs import FORMAT as PHOTOGRAPHS
-from probekit.h5.photographs import CentreCrop, decode_photograph
+from probekit.h5.photographs import CentreCrop, decode_photograph, decoded
 from probekit.h5.target import name_writer
 
 FORMAT = "jpeg"
@@ -45,22 +45,17 @@ def encode(image: NDArray[np.uint8], *, lossless: bool = False) -> bytes:
 
 
 def decode(data: bytes, shape: Shape) -> NDArray[np.uint8]:
-    """The image in an encoded file; releases the interpreter lock while it decodes.
+    """The image in an encoded file.
 
     `data`: what `Encoded.read` returns; `shape`: that it must have, (H, W) or (H, W, 3). Returns uint8 `[H, W]`,
     or RGB `[H, W, 3]`. A ValueError if it is no image of that shape.
     """
     flags = cv2.IMREAD_GRAYSCALE if len(shape) == 2 else cv2.IMREAD_COLOR
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ValueError(f"cannot decode an image: {' '.join(str(error).split())}") from error
+    image = decoded(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None or image.shape != shape:
         found = "none" if image is None else list(image.shape)
         raise ValueError(f"expected an encoded image of shape {list(shape)}, found {found}")
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return np.asarray(image, np.uint8)
+    return image
 
 
 def decode_rows(

@@ -29,6 +29,7 @@ from probekit.h5.schema import (
     chunk_rows,
 )
 from probekit.h5.target import name_writer
+from probekit.visible import one_line
 
 SETTLED_NS = 10**8  # a change within this of another may bear the same time, as file systems keep it
 KEPT = 16  # files
@@ -57,6 +58,16 @@ class Split:
     def class_labels(self) -> NDArray[np.int64] | None:
         """The labels where every image has one class; None where images have several or none."""
         return None if self.labels is None or self.labels.ndim != 1 else self.labels
+
+    def take(self, rows: NDArray[np.int64]) -> "Split":
+        """Those rows, in that order; images that were not read stay away."""
+        return Split(
+            self.images[rows] if len(self.images) else self.images,
+            None if self.labels is None else self.labels[rows],
+            {name: values[rows] for name, values in self.factors.items()},
+            None if self.masks is None else self.masks[rows],
+            None if self.objects is None else self.objects.take(rows),
+        )
 
 
 def file_info(path: Path) -> DatasetInfo:
@@ -172,7 +183,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     # h5py reports damage as whatever the library felt first; every one of them means the file.
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         name_writer(path, error)
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if not isinstance(error, ValueError):  # HDF5's own, which says not what to do
             reason += "; restore it from a copy, or remove it and make it anew"
         raise ValueError(f"not a readable dataset file: {path}: {reason}") from error

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probekit.checked import Meta
+from probekit.visible import one_line
 
 FORMAT = "photographs"
 JPEG = b"\xff\xd8"
@@ -87,21 +88,30 @@ class CentreCrop:
         return np.asarray(Image.fromarray(image).resize((self.side, self.side), **how), np.uint8)  # type: ignore[arg-type]
 
 
+def decoded(data: bytes, flags: int) -> Pixels | None:
+    """The image in a file as OpenCV's flags ask for it, `[H, W]` or RGB `[H, W, 3]`; None if it is none.
+
+    Releases the interpreter lock while it decodes.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ValueError(f"cannot decode an image: {one_line(error)}") from error
+    if image is not None and image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image  # type: ignore[return-value]
+
+
 def decode_photograph(data: bytes, size: tuple[int, int], channels: int, reduced: int = 1) -> Pixels:
-    """The image in a JPEG or PNG file, upright; releases the interpreter lock while it decodes.
+    """The image in a JPEG or PNG file, upright.
 
     Returns uint8 `[H, W]`, or RGB `[H, W, 3]`, with sides divided by `reduced` (1, 2, 4 or 8) and rounded up; other
     files than JPEG are not reduced. A ValueError if it is no image of that size. `size`: (H, W) of it, not reduced.
     """
     reduced = reduced if data.startswith(JPEG) else 1
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[reduced][channels == 3])
-    except cv2.error as error:
-        raise ValueError(f"cannot decode an image: {' '.join(str(error).split())}") from error
+    image = decoded(data, REDUCED[reduced][channels == 3])
     height, width = (-(-side // reduced) for side in size)
     if image is None or image.shape[:2] != (height, width):
         found = "none" if image is None else f"{image.shape[1]}x{image.shape[0]}"
         raise ValueError(f"expected a photograph of {width}x{height}, found {found}")
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return np.asarray(image, np.uint8)
+    return image

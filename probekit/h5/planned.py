@@ -6,7 +6,7 @@ from pathlib import Path
 
 from probekit import __version__
 from probekit.h5.file import file_info
-from probekit.h5.schema import COMPRESSIONS, DatasetInfo, Header, Shard
+from probekit.h5.schema import DatasetInfo, Header, Shard, check_compression
 from probekit.h5.shards import settings_of, shards_in
 
 
@@ -32,7 +32,7 @@ def check_shard(out: Path, header: Header, shard: Shard, *, compression: str) ->
 
     A ValueError, or an OSError if there is something else than a folder, or it cannot be read.
     """
-    _check_compression(compression)
+    check_compression(compression)
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"expected a folder of shards or nothing at {out}, found a file; choose another --out")
     path = out / shard.file
@@ -55,7 +55,7 @@ def check_folder(out: Path, *, compression: str, overwrite: bool) -> None:
 
     An OSError if a dataset stands there that may not be replaced, or anything else.
     """
-    _check_compression(compression)
+    check_compression(compression)
     if not out.exists():
         return
     if out.is_dir() and (other := [each.name for each in out.iterdir() if each not in shards_in(out)]):
@@ -64,8 +64,3 @@ def check_folder(out: Path, *, compression: str, overwrite: bool) -> None:
         raise OSError(f"expected a dataset or nothing at {out}, found something else; choose another --out")
     if not overwrite:
         raise FileExistsError(f"{out} exists; type --overwrite to replace it, or choose another --out")
-
-
-def _check_compression(compression: str) -> None:
-    if compression not in COMPRESSIONS:
-        raise ValueError(f"expected a compression of {', '.join(COMPRESSIONS)}, found {compression!r}")

@@ -1,7 +1,7 @@
 """Names, shapes and settings of the dataset file, shared by reader and writer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -149,6 +149,11 @@ class DatasetInfo:
         return next(iter(self.splits.values()))
 
     @property
+    def header(self) -> "Header":
+        """What the attributes of a copy say."""
+        return Header(**{each.name: getattr(self, each.name) for each in fields(Header)})
+
+    @property
     def multilabel(self) -> bool:
         """Whether an image may have several classes; the same in all labelled splits."""
         return any(split.multilabel for split in self.splits.values())
@@ -165,6 +170,12 @@ class Header:
     factors: Sequence[Mapping[str, Any]]
     mask_names: Sequence[str]
     certificate: Mapping[str, Any] | None = None
+
+
+def check_compression(compression: str) -> None:
+    """Refuses one that there is not."""
+    if compression not in COMPRESSIONS:
+        raise ValueError(f"expected a compression of {', '.join(COMPRESSIONS)}, found {compression!r}")
 
 
 def mask_type(names: int) -> np.dtype[Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from probekit.h5.schema import COMPRESSIONS, SUFFIX
+from probekit.h5.schema import SUFFIX, check_compression
 from probekit.locks import lock
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 def check_target(path: Path, *, compression: str, overwrite: bool) -> None:
     """Refuses what a `DatasetWriter` would refuse before it touches anything; see there."""
-    if compression not in COMPRESSIONS:
-        raise ValueError(f"expected a compression of {', '.join(COMPRESSIONS)}, found {compression!r}")
+    check_compression(compression)
     if path.is_dir() and path.suffix == SUFFIX:
         raise IsADirectoryError(f"expected a file name, found the folder of shards {path}; choose another --out")
     if path.is_dir():
@@ -32,14 +31,6 @@ def check_target(path: Path, *, compression: str, overwrite: bool) -> None:
         raise OSError(f"expected a file or nothing at {path}, found something else; choose another --out")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; type --overwrite to replace it, or choose another --out")
-
-
-def check_free(path: Path) -> None:
-    """Refuses a temporary file that another process is writing to; an OSError if one is."""
-    if path.exists():
-        with path.open("rb") as file:
-            if not lock(file.fileno(), shared=True):
-                raise OSError(f"cannot use {path}: another process is writing it")
 
 
 def name_writer(path: Path, error: Exception) -> None:

@@ -37,6 +37,7 @@ from probekit.h5.schema import (
     mask_type,
 )
 from probekit.h5.target import Target, check_target
+from probekit.visible import one_line
 
 
 @dataclass
@@ -127,7 +128,9 @@ class DatasetWriter:
 
     def _append_images(self, split: _Open, block: Block) -> None:
         if not split.done:
-            self._create_images(split, block)
+            for name in block.chunks:
+                shape = block.shape[1:] if name == "images" else block.shape[1:3]
+                self._create_rows(split, name, shape, block.shape[1:])
         split.digest = shifted(split.digest, block.shape[0], block.digest)
         arrays = {name: open_array(split.group, name) for name in block.chunks}
         step = arrays["images"].chunks[0]
@@ -182,10 +185,6 @@ class DatasetWriter:
         split.waiting.append(columns)
         if split.rows_waiting >= COLUMN_ROWS:
             self._write_columns(split, split.rows_waiting // COLUMN_ROWS * COLUMN_ROWS)
-
-    def _create_images(self, split: _Open, block: Block) -> None:
-        for name in block.chunks:
-            self._create_rows(split, name, block.shape[1:] if name == "images" else block.shape[1:3], block.shape[1:])
 
     def _create_rows(self, split: _Open, name: str, shape: tuple[int, ...], image: tuple[int, ...]) -> None:
         """Makes the dataset of images or masks of a shape, as many in a chunk as of images of theirs."""
@@ -285,5 +284,4 @@ def _translated(path: Path) -> Iterator[None]:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise OSError(f"cannot write {path}: {reason}") from error
+            raise OSError(f"cannot write {path}: {getattr(error, 'strerror', None) or one_line(error)}") from error

@@ -12,6 +12,8 @@ from probekit.models.encoder import Encoder, Features
 from probekit.ranks import synced
 from probekit.views.recipes import Views
 
+Suited = tuple[dict[str, Any], Sequence[str]]  # settings, and a line for the user for each that suits the data badly
+
 
 class AddOn(nn.Module):
     """What a method knows of its branches (`probekit.branches.base.Branch`).
@@ -116,9 +118,7 @@ class Method(nn.Module, ABC):
         return features
 
     @classmethod
-    def suited(
-        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int
-    ) -> tuple[dict[str, Any], list[str]]:
+    def suited(cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int) -> Suited:
         """Its settings for a dataset of so many images, and a line for the user for each that suits it badly.
 
         A ValueError if one that was typed cannot run. `typed`: settings that the user gave, "method.queue": `fit`

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.config import Count, Number, Part, Positive, Several
-from probekit.methods.base import Rate, Step
+from probekit.methods.base import Rate, Step, Suited
 from probekit.methods.losses import swapped_cross_entropy, used
 from probekit.methods.momentum import Keep, MomentumMethod
 from probekit.models.encoder import Encoder
@@ -103,9 +103,7 @@ class DINO(MomentumMethod):
         self.make_target()
 
     @classmethod
-    def suited(
-        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int
-    ) -> tuple[dict[str, Any], list[str]]:
+    def suited(cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int) -> Suited:
         """As they are; a line where the first temperature of the teacher has no effect."""
         first, last = options["teacher_temperature"], options["final_teacher_temperature"]
         if options["teacher_warmup"] or first == last:

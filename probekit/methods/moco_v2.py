@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from probekit.checked import Meta
 from probekit.config import Count, Part, Positive, Several, Whole
-from probekit.methods.base import Step, fit, fit_queue
+from probekit.methods.base import Step, Suited, fit, fit_queue
 from probekit.methods.losses import info_nce
 from probekit.methods.momentum import FeatureQueue, Keep, MomentumMethod
 from probekit.models.encoder import Encoder
@@ -64,9 +64,7 @@ class MoCoV2(MomentumMethod):
         self.make_target()
 
     @classmethod
-    def suited(
-        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int
-    ) -> tuple[dict[str, Any], list[str]]:
+    def suited(cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int) -> Suited:
         """A queue of at most half of the images: a longer one holds an image's own key too often, as a negative.
 
         With K keys and N images it does so K^2 / (2 N^2) of the time, by the order of two epochs: one time in eight.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from probekit.config import Count, Number, Positive, Several, Whole
-from probekit.methods.base import Method, Rate, Step, fit, fit_queue
+from probekit.methods.base import Method, Rate, Step, Suited, fit, fit_queue
 from probekit.methods.losses import sinkhorn, swapped_cross_entropy, used
 from probekit.methods.momentum import Clock, FeatureQueue
 from probekit.models.encoder import Encoder
@@ -66,9 +66,7 @@ class SwAV(Method):
         self.latest: tuple[Tensor, ...] = ()
 
     @classmethod
-    def suited(
-        cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int
-    ) -> tuple[dict[str, Any], list[str]]:
+    def suited(cls, options: Mapping[str, Any], *, typed: Collection[str], images: int, batch_size: int) -> Suited:
         """A queue no longer than the images are many, and fewer prototypes than features are shared out to them."""
         chosen = dict(options)
         lines = fit_queue(chosen, typed=typed, batch_size=batch_size)

@@ -39,7 +39,6 @@ ARGUMENTS = (
     *("dynamic_img_size", "rope_temperature", "swiglu_mlp", "swiglu_align_to", "pre_norm", "fc_norm", "final_norm"),
     *("depths", "dims", "layers", "channels", "ls_init_value", "norm_eps", "conv_mlp", "without"),
 )
-NOTHING: Mapping[str, Any] = {}
 TRIAL = 64  # px a side of the image that tells a backbone's widths and strides
 QUARTERS = 4  # stages of a transformer whose blocks all have one grid
 TRUNKS = ("blocks", "features", "layers", "stages")  # what timm calls the one child that holds all blocks of a model
@@ -76,7 +75,7 @@ def _declare() -> torch.library.Library:
 
 
 def build_backbone(
-    name: str, *, channels: int, width: int, depth: int, stem: str, arguments: Mapping[str, Any] = NOTHING
+    name: str, *, channels: int, width: int, depth: int, stem: str, arguments: Mapping[str, Any] = {}
 ) -> nn.Module:
     """A backbone with fresh weights.
 
@@ -105,7 +104,7 @@ class TimmBackbone(nn.Module):
     fits images of one size alone. `name`: timm's, with or without a tag: "resnet50", "vit_small_patch16_224.dino".
     """
 
-    def __init__(self, name: str, *, channels: int, stem: str, arguments: Mapping[str, Any] = NOTHING) -> None:
+    def __init__(self, name: str, *, channels: int, stem: str, arguments: Mapping[str, Any] = {}) -> None:
         super().__init__()
         self.name = name
         self.model = _create(name, channels, arguments)
@@ -193,7 +192,7 @@ class TimmBackbone(nn.Module):
         return stages
 
 
-def _create(name: str, channels: int, arguments: Mapping[str, Any] = NOTHING) -> Any:
+def _create(name: str, channels: int, arguments: Mapping[str, Any]) -> Any:
     """A model of timm with fresh weights and no classifier, made for images of any size where it can be."""
     if unknown := [key for key in arguments if key not in ARGUMENTS]:  # others could name files
         raise ValueError(f"expected arguments of timm's models among {', '.join(ARGUMENTS)}, found {some(unknown)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -104,10 +105,6 @@ def _vit(config: Config, name: str = "vit_base_patch16_224", *, act: str = "gelu
             "layer_norm_eps": config.number("layer_norm_eps", 1e-12),
         },
     )
-
-
-def _ijepa(config: Config) -> Network:
-    return _vit(config, "vit_huge_patch14_gap_224")
 
 
 def _clip(config: Config) -> Network:
@@ -220,7 +217,7 @@ TYPES: dict[str, Callable[[Config], Network]] = {
     "vit": _vit,
     "vit_mae": _vit,
     "vit_msn": _vit,
-    "ijepa": _ijepa,
+    "ijepa": partial(_vit, name="vit_huge_patch14_gap_224"),
     "dinov2": _dinov2,
     "dinov2_with_registers": _dinov2,
     "dinov3_vit": _dinov3,

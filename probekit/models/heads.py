@@ -29,16 +29,11 @@ class ProjectionHead(nn.Sequential):
     """
 
     def __init__(self, *, dim: int, out: int) -> None:
-        super().__init__(
-            nn.Linear(dim, dim, bias=False),
-            BatchNorm1d(dim, eps=BN_EPS, momentum=BN_MOMENTUM),
-            nn.ReLU(inplace=True),
-            nn.Linear(dim, dim, bias=False),
-            BatchNorm1d(dim, eps=BN_EPS, momentum=BN_MOMENTUM),
-            nn.ReLU(inplace=True),
-            nn.Linear(dim, out, bias=False),
-            ScaleBatchNorm(out),
-        )
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            norm = BatchNorm1d(dim, eps=BN_EPS, momentum=BN_MOMENTUM)
+            layers += [nn.Linear(dim, dim, bias=False), norm, nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.Linear(dim, out, bias=False), ScaleBatchNorm(out))
         for layer in self:
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=INIT_SD)

@@ -116,13 +116,14 @@ def of_transformers(config: Mapping[str, Any], where: str) -> Expected:
     size = config.get("size")
     if not config.get("do_resize", True) or size is None:
         return Expected(None, normalise)
-    mode = PILLOW.get(config.get("resample", 2), "")
+    mode = _mode(PILLOW, config.get("resample", 2))
     cuts = bool(config.get("do_center_crop", False))
     crop = _sides(config.get("crop_size", size), where) if cuts else ()
     if isinstance(size, dict) and "shortest_edge" in size:
         short = size["shortest_edge"]
         share = config.get("crop_pct")
         if share and type(short) is int:  # ConvNeXt's
+            _check_share(share, where)
             if short >= LARGE:
                 return Expected(Input((short, short), (), mode), normalise)
             return Expected(Input((int(short / share),), (short, short), mode), normalise)
@@ -138,9 +139,10 @@ def of_timm(config: Mapping[str, Any], where: str) -> Expected:
     size = config.get("input_size")
     if not isinstance(size, list | tuple) or len(size) != 3:
         return Expected(None, normalise)
-    share, mode = config.get("crop_pct") or 1.0, WORDS.get(config.get("interpolation") or "bicubic", "")
-    if not isinstance(share, int | float) or not 0 < share <= WIDEST:
-        raise ValueError(f"expected a crop_pct above 0 and of at most {WIDEST:g} in {where}, found {share!r}")
+    if not all(type(side) is int for side in size):
+        raise ValueError(f"expected an input_size of whole numbers in {where}, found {size!r}")
+    share, mode = config.get("crop_pct") or 1.0, _mode(WORDS, config.get("interpolation") or "bicubic")
+    _check_share(share, where)
     sides = [math.floor(side / share) for side in size[1:]]
     whole = config.get("crop_mode") == "squash" or sides[0] != sides[1]
     return Expected(Input(sides if whole else sides[:1], size[1:], mode), normalise)
@@ -149,10 +151,20 @@ def of_timm(config: Mapping[str, Any], where: str) -> Expected:
 def of_open_clip(config: Mapping[str, Any], size: int, where: str) -> Expected:
     """By the `preprocess_cfg` of an open_clip_config.json, and the size of images that stands beside it."""
     normalise = _normalise(config.get("mean"), config.get("std"), where)
-    mode = WORDS.get(config.get("interpolation") or "bicubic", "")
+    mode = _mode(WORDS, config.get("interpolation") or "bicubic")
     if config.get("resize_mode") == "squash":
         return Expected(Input((size, size), (), mode), normalise)
     return Expected(Input((size,), (size, size), mode), normalise)
+
+
+def _mode(known: Mapping[Any, str], said: Any) -> str:
+    """One of `MODES`; "" for another, which `Input` refuses."""
+    return known.get(said, "") if isinstance(said, str | int) else ""
+
+
+def _check_share(share: Any, where: str) -> None:
+    if not isinstance(share, int | float) or not 0 < share <= WIDEST:
+        raise ValueError(f"expected a crop_pct above 0 and of at most {WIDEST:g} in {where}, found {share!r}")
 
 
 def _sides(size: Any, where: str) -> tuple[int, int]:

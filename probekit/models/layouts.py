@@ -107,7 +107,7 @@ HF_DINOV3_CONVNEXT: Rules = {
     "stages.#.blocks.#.mlp.fc2": "stages.#.layers.#.pointwise_conv2",
     "stages.#.blocks.#": "stages.#.layers.#",
 }
-META_CONVNEXT: Rules = {
+META_CONVNEXT = {
     "stem": "downsample_layers.0",
     "stages.#.downsample": "downsample_layers.#",
     "stages.#.blocks.#.conv_dw": "stages.#.#.dwconv",
@@ -118,14 +118,8 @@ META_CONVNEXT: Rules = {
     "stages.#.blocks.#": "stages.#.#",
 }
 MMPRETRAIN_CONVNEXT: Rules = {
-    "stem": "downsample_layers.0",
-    "stages.#.downsample": "downsample_layers.#",
-    "stages.#.blocks.#.conv_dw": "stages.#.#.depthwise_conv",
-    "stages.#.blocks.#.mlp.fc1": "stages.#.#.pointwise_conv1",
-    "stages.#.blocks.#.mlp.grn.weight": "stages.#.#.grn.gamma",
-    "stages.#.blocks.#.mlp.grn.bias": "stages.#.#.grn.beta",
-    "stages.#.blocks.#.mlp.fc2": "stages.#.#.pointwise_conv2",
-    "stages.#.blocks.#": "stages.#.#",
+    ours: theirs.replace("dwconv", "depthwise_conv").replace("pwconv", "pointwise_conv")
+    for ours, theirs in META_CONVNEXT.items()
 }
 OPENAI_VIT: Rules = {  # and open_clip's
     "cls_token": "class_embedding",

@@ -151,10 +151,6 @@ def _kind(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _any(tensor: Tensor) -> bool:
-    return bool(tensor.float().any())
-
-
 def _finite(tensor: Tensor) -> bool:
     return bool((tensor.float() if tensor.is_floating_point() else tensor).isfinite().all())  # 8 bits cannot be asked
 
@@ -197,7 +193,7 @@ def _beyond(unexpected: list[str], place: _Place, matched: Collection[str]) -> l
     left = re.compile(place.layout.left)
     unexpected = [name for name in unexpected if not left.match(name.removeprefix(at))]
     unexpected = [name for name in unexpected if place.table[name].numel()]
-    unexpected = [name for name in unexpected if not name.endswith("bias") or _any(place.table[name])]
+    unexpected = [name for name in unexpected if not name.endswith("bias") or place.table[name].float().any()]
     inside = [name for name in unexpected if name.startswith(at) and name.rpartition(".")[2] not in CONSTANTS]
     firsts = {name: name.removeprefix(at).partition(".")[0] for name in inside}
     return [name for name, first in firsts.items() if first in blocks or re.fullmatch(TOKENS, first)]

@@ -1,7 +1,6 @@
 """`pretrain --dry-run`: what a run would be, what a step of it costs at least, should take, and takes here."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from probekit.branches.base import begin_on_noise
 from probekit.config import Config
 from probekit.data.split import shrunk, shrunk_size
 from probekit.device import describe_device, ran_out_of_memory, reset_peak
+from probekit.files import host_memory
 from probekit.settings import Asked, flatten
 from probekit.train.cost import Counted, StepCost, step_cost
 from probekit.train.live import clock
@@ -150,10 +150,7 @@ def _memory(planned: Planned, cost: StepCost) -> dict[str, int]:
 def _room(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 2**63
+    return host_memory()
 
 
 def _row(rates: Rates, cost: StepCost, precision: str, steps: int, *, gpu: bool) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from probekit.train.optim import Schedule, rates_on_device, scaled_rate, set_rat
 from probekit.train.pace import READ_AFTER, Pace
 from probekit.train.progress import NonFiniteLossError, Progress
 from probekit.train.step import RecordedStep, build_step, fastest_step
+from probekit.visible import one_line
 
 WAITS = 0.1  # of the time, from which waiting for images is worth a line; ours
 
@@ -146,7 +147,6 @@ class Trainer:
             done=self.progress.epoch,
             of=settings.epochs,
             embed=self._project_all,
-            embed_view=self._project_all,
             read=lambda read: read_shared(
                 images, lambda own: read_all(self.method.encoder, own, read, precision=settings.precision)
             ),
@@ -253,8 +253,8 @@ class Trainer:
         try:
             self._restore(saved)
         except (TypeError, RuntimeError, LookupError, AttributeError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise ValueError(f"expected the state of {self.run.name} in its checkpoint, found: {text}") from error
+            found = one_line(error)[:200]
+            raise ValueError(f"expected the state of {self.run.name} in its checkpoint, found: {found}") from error
         if ranks.is_first():
             self.run.keep_metrics(self.progress.epoch)
             # A kill may have come between the writing of the checkpoint and of the encoder.

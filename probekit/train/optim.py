@@ -2,21 +2,20 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, get_args, overload
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from probekit.config import OptimizerName, ScalingName, ScheduleName
 from probekit.methods.base import Rate
-from probekit.registry import nearest
 
 TRUST = 0.001  # the trust coefficient: ConRec, authors' code; SwAV, official code
 
+Tensors = list[Tensor]
 OF_RATES = ("share", "schedule", "start", "first", "final")  # what a group of the optimizer keeps of a `Rate`
 
 
@@ -34,21 +33,15 @@ class Layerwise(Optimizer, ABC):
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, **self.settings})
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient; no host synchronisation."""
-        assert closure is None, "layer-wise optimizers take no closure"
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient; no host synchronisation. It takes no closure."""
         self.make_state()
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if weights:
                 gradients = [w.grad for w in weights if w.grad is not None]
                 self._update(group, weights, gradients, [self.state[w]["momentum"] for w in weights])
-        return None
 
     def make_state(self) -> None:
         """A momentum of zeros for every parameter that has a gradient and none yet."""
@@ -57,13 +50,11 @@ class Layerwise(Optimizer, ABC):
                 self.state[w]["momentum"] = torch.zeros_like(w)
 
     @abstractmethod
-    def _update(
-        self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]
-    ) -> None:
+    def _update(self, group: dict[str, Any], weights: Tensors, gradients: Tensors, velocity: Tensors) -> None:
         """Changes the weights and the buffers of a group, and leaves the gradients as they are."""
 
 
-def norms(weights: list[Tensor], gradients: list[Tensor]) -> tuple[Tensor, ...]:
+def norms(weights: Tensors, gradients: Tensors) -> tuple[Tensor, ...]:
     """Two times `[n]`."""
     return torch.stack([*torch._foreach_norm(weights), *torch._foreach_norm(gradients)]).chunk(2)
 
@@ -82,9 +73,7 @@ class LARS(Layerwise):
 
     settings: ClassVar[Mapping[str, Any]] = {"trust": TRUST, "adapt": True}
 
-    def _update(
-        self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]
-    ) -> None:
+    def _update(self, group: dict[str, Any], weights: Tensors, gradients: Tensors, velocity: Tensors) -> None:
         if group["adapt"]:
             gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
             w_norm, g_norm = norms(weights, gradients)
@@ -105,9 +94,7 @@ class LARC(Layerwise):
     gradient, and every parameter is adapted, biases and normalisation too.
     """
 
-    def _update(
-        self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor], velocity: list[Tensor]
-    ) -> None:
+    def _update(self, group: dict[str, Any], weights: Tensors, gradients: Tensors, velocity: Tensors) -> None:
         w_norm, g_norm = norms(weights, gradients)
         ratio = group["trust"] * w_norm / (g_norm + group["weight_decay"] * w_norm + 1e-8)
         ratio = or_one(ratio, w_norm, g_norm)
@@ -131,10 +118,10 @@ def build_optimizer(
     """The optimizer over `modules`.
 
     With `decay` "weights" biases and normalisation get neither decay nor adaptation (ConRec authors' code, SimCLR,
-    BYOL, Barlow Twins, VICReg), nor does what a part names in `no_weight_decay()`: a transformer's tokens, in timm. A
-    ValueError if the name is unknown. `name`: "lars", "larc", "sgd" or "adamw". `momentum`: momentum of the buffer;
-    AdamW's beta 1. `decay`: "weights", or "all" for biases and normalisation, too (MoCo, SimSiam, SwAV). `rates`:
-    parameters whose rate is another; each makes groups of its own, after the others.
+    BYOL, Barlow Twins, VICReg), nor does what a part names in `no_weight_decay()`: a transformer's tokens, in timm.
+    `name`: "lars", "larc", "sgd" or "adamw". `momentum`: momentum of the buffer; AdamW's beta 1. `decay`: "weights", or
+    "all" for biases and normalisation, too (MoCo, SimSiam, SwAV). `rates`: parameters whose rate is another; each makes
+    groups of its own, after the others.
     """
     parameters = [p for p in modules.parameters() if p.requires_grad]
     spared = {id(p) for p in parameters if p.ndim <= 1} | _spared(modules) if decay == "weights" else set()
@@ -155,11 +142,10 @@ def build_optimizer(
     if name == "sgd":
         # fused reads a rate that is a tensor on the device; torch's other forms read it back, which no graph may hold
         return torch.optim.SGD(groups, lr, momentum, weight_decay=weight_decay, fused=True)
-    if name == "adamw":
-        betas = (momentum, 0.999)
-        on_gpu = any(p.is_cuda for p in parameters)  # capturable: a CUDA graph may hold the step
-        return torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True, capturable=on_gpu)
-    raise ValueError(nearest("optimizer", name, get_args(OptimizerName)))
+    assert name == "adamw", name
+    betas = (momentum, 0.999)
+    on_gpu = any(p.is_cuda for p in parameters)  # capturable: a CUDA graph may hold the step
+    return torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True, capturable=on_gpu)
 
 
 def _spared(modules: nn.Module) -> set[int]:
@@ -211,17 +197,8 @@ def set_rates(optimizer: Optimizer, schedule: "Schedule", step: int) -> None:
 
 
 def scaled_rate(lr: float, *, scaling: str, batch_size: int) -> float:
-    """The peak learning rate for a batch of so many images: "sqrt" is SimCLR's, "linear" that of the other papers.
-
-    A ValueError if the scaling is unknown.
-    """
-    if scaling == "sqrt":
-        return lr * math.sqrt(batch_size)
-    if scaling == "linear":
-        return lr * batch_size / 256
-    if scaling == "none":
-        return lr
-    raise ValueError(nearest("scaling", scaling, get_args(ScalingName)))
+    """The peak learning rate for a batch of so many images: "sqrt" is SimCLR's, "linear" that of the other papers."""
+    return lr * {"none": 1.0, "sqrt": math.sqrt(batch_size), "linear": batch_size / 256}[scaling]
 
 
 @dataclass(frozen=True)
@@ -240,10 +217,6 @@ class Schedule:
     final: float = 0.0
     first: float = 0.0
 
-    def __post_init__(self) -> None:
-        if self.name not in get_args(ScheduleName):
-            raise ValueError(nearest("schedule", self.name, get_args(ScheduleName)))
-
     def at(
         self, step: int, schedule: str | None = None, first: float | None = None, final: float | None = None
     ) -> float:
@@ -251,8 +224,10 @@ class Schedule:
         if step < self.warmup:
             first = (self.first if first is None else first) or 1 / self.warmup
             return self.peak * (first + (1 - first) * step / max(1, self.warmup - 1))
-        if (schedule or self.name) == "constant":
+        course = schedule or self.name
+        if course == "constant":
             return self.peak
+        assert course == "cosine", course
         final = self.final if final is None else final
         done = (step - self.warmup) / max(1, self.total - self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

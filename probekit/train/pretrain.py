@@ -148,9 +148,8 @@ def _resume(
         )
     trainer = _build_trainer(config, prepare(config, train, info, place), run, info, train, console)
     trainer.fail_on_collapse = fail_on_collapse
-    after = max(
-        (line.get("step", 0) for line in run.read_metrics()), default=0
-    )  # of epochs that are trained again, too
+    # Of epochs that are trained again, too.
+    after = max((line.get("step", 0) for line in run.read_metrics()), default=0)
     trainer.restore(saved)
     del saved  # else it lives until training ends
     resumed, computes = content.get("resumed", []), computing(place)

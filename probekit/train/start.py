@@ -8,7 +8,7 @@ from rich.console import Console
 
 from probekit.data.gen import dataset_or_default
 from probekit.data.locate import newest_dataset
-from probekit.registry import BRANCHES, LOGGERS, METHODS, VARIANTS, branch_named, nearest
+from probekit.registry import BRANCHES, METHODS, VARIANTS, branch_named, nearest
 from probekit.run import IMPORTED, Run, check_name, open_run
 from probekit.settings import Asked
 from probekit.train.launch import joined, once, typed_again
@@ -79,9 +79,6 @@ def _check(asked: Asked, runs: Path, name: str | None, overwrite: bool) -> None:
     """Refuses names that there are not, before anything is loaded."""
     for branch in asked.branches:
         branch_named(branch)
-    for logger in asked.log:
-        if logger not in LOGGERS:
-            raise ValueError(nearest("logger", logger, LOGGERS))
     if asked.method in (*BRANCHES, *VARIANTS):
         again = f"probekit pretrain moco-v2 --branch {asked.method}"
         raise ValueError(f"{asked.method} is no method but a branch, which attaches to one; type: {again}")

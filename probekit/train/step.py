@@ -64,9 +64,10 @@ class TrainingStep:
         """The whole step on some images of the split: int64 `[B]`, and of these what `feed` gives."""
         loss, step = self._gradients(index, images)
         lay_as_weights(self.method.parameters())
-        averaged([p.grad for p in self.method.parameters() if p.grad is not None])
+        gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
+        averaged(gradients)
         if self.config.optimizer.clip:
-            clip_each([p.grad for p in self.method.parameters() if p.grad is not None], self.config.optimizer.clip)
+            clip_each(gradients, self.config.optimizer.clip)
         self.optimizer.step()
         self.method.after_step()
         health = _health(step, len(index))

@@ -112,19 +112,6 @@ def _window_side(size: int) -> Range:
     return size - 3 * size // 7 + 1, size - 2 * size // 7 + 1
 
 
-def corrupt(views: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Corrupts each view in one way, drawn by the probabilities in `CORRUPTIONS`.
-
-    `views`: float32 [B, C, H, W] in [0, 1]; C is 1 or 3; `generator`: on the device of `views`. Returns the corrupted
-    views, float32 [B, C, H, W] in [0, 1], and kind, int64 [B], the position in `CORRUPTIONS[C]`. `views` stays as it
-    is.
-    """
-    n, channels, height, width = views.shape
-    tables = CorruptionTables(channels, height, width).to(views.device)
-    drawn = draw_corruption(n, tables, generator)
-    return corrupt_as(views, drawn, tables), drawn[0]
-
-
 def draw_corruption(n: int, tables: CorruptionTables, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Draws what `corrupt_as` does to each of n views."""
     return corruption_of(uniforms(corruption_shapes(n, tables), generator), tables)

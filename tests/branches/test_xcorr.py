@@ -315,7 +315,7 @@ def test_an_epoch_reports_its_clusters() -> None:
 
 def test_an_augmented_bank_is_the_mean_direction_of_two_views() -> None:
     xcorr, given = branch(bank="augmented"), [bank(0), 3 * bank(1)]
-    begun = replace(epoch(lambda: pytest.fail("no pass without augmentation")), embed_view=given.__getitem__)
+    begun = replace(epoch(lambda: pytest.fail("no pass without augmentation")), embed=given.__getitem__)
     expected = unit(unit(given[0]) + unit(given[1]))
     torch.testing.assert_close(xcorr.embedded(begun).double(), expected)
     xcorr.begin_epoch(begun)

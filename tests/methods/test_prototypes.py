@@ -4,7 +4,7 @@ Alone: pytest tests/methods/test_prototypes.py
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -218,7 +218,7 @@ def test_the_teachers_temperature_without_a_warm_up_is_the_final_one(warmup: int
 
 
 def test_a_first_temperature_without_effect_is_said() -> None:
-    def lines(**changes: float) -> list[str]:
+    def lines(**changes: float) -> Sequence[str]:
         options = {"teacher_temperature": 0.04, "final_teacher_temperature": 0.04, "teacher_warmup": 0.0} | changes
         return DINO.suited(options, typed=(), images=10, batch_size=4)[1]
 

@@ -157,6 +157,8 @@ def test_maps_of_the_middle_stand_in_the_middle(shape: tuple[int, int]) -> None:
         ({"size": {"height": 0, "width": 3}}, "expected sides of 1 to 4096 px"),
         ({"size": {"height": "a", "width": 3}}, "expected sides of 1 to 4096 px"),
         ({"size": 32, "resample": 77}, "averaged as one of nearest"),
+        ({"size": 32, "resample": [3]}, "averaged as one of nearest"),
+        ({"size": {"shortest_edge": 224}, "crop_pct": "0.875"}, "expected a crop_pct above 0 and of at most 2"),
         ({"image_mean": [0.5], "image_std": [0.5]}, "expected a mean and a deviation of three channels"),
         ({"image_mean": [0.5] * 3, "image_std": [0] * 3}, "expected deviations above 0"),
         ({"do_rescale": False}, r"expected images scaled to \[0, 1\]"),
@@ -165,6 +167,19 @@ def test_maps_of_the_middle_stand_in_the_middle(shape: tuple[int, int]) -> None:
 def test_what_no_image_can_be_is_refused(config: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         of_transformers(config, "preprocessor_config.json")
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"input_size": [3, "32", 32]}, "expected an input_size of whole numbers"),
+        ({"input_size": [3, 32, 32], "interpolation": ["bicubic"]}, "averaged as one of nearest"),
+        ({"input_size": [3, 32, 32], "crop_pct": "0.875"}, "expected a crop_pct above 0 and of at most 2"),
+    ],
+)
+def test_what_is_no_size_of_timms_is_refused(config: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        of_timm({"mean": MEAN, "std": STD, **config}, "config.json")
 
 
 def test_nothing_said_is_nothing_done(tmp_path: Path) -> None:

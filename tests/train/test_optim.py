@@ -66,11 +66,6 @@ def test_biases_and_normalisation_are_not_decayed(name: str) -> None:
     assert plain.get("adapt") is False or plain["weight_decay"] == 0.0
 
 
-def test_unknown_optimizer_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="known: adamw, larc, lars, sgd"):
-        build_optimizer(nn.Linear(2, 2), name="lion", lr=0.1, momentum=0.9, weight_decay=0.0)
-
-
 def test_paper_rate_is_three_tenths() -> None:
     assert scaled_rate(0.075, scaling="sqrt", batch_size=16) == pytest.approx(0.3)
     assert scaled_rate(0.001, scaling="none", batch_size=16) == 0.001
@@ -84,8 +79,6 @@ def test_schedules() -> None:
     assert [rate(s, "cosine", 10) for s in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
     assert rate(60, "cosine", 10) == pytest.approx(1.0)
     assert rate(109, "cosine", 10) == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.99)))
-    with pytest.raises(ValueError, match="known: constant, cosine"):
-        rate(0, "linear", 0)
 
 
 # --- LARC.
@@ -267,8 +260,6 @@ def test_warm_up_and_cosine_are_torchs(warmup: int, total: int, final: float, fi
 
 def test_linear_scaling_is_per_256_images() -> None:
     assert scaled_rate(0.2, scaling="linear", batch_size=4096) == pytest.approx(3.2)
-    with pytest.raises(ValueError, match="known: linear, none, sqrt"):
-        scaled_rate(0.2, scaling="cubic", batch_size=256)
 
 
 # --- Gradients that lie otherwise than their weights.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probekit.views import corrupt as module
-from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, boxes_of, corrupt, corrupt_as, draw_corruption
+from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, boxes_of, corrupt_as, draw_corruption
 from tests.chance import apply_to_all, seeded, within_five_sigma
 
 Array = NDArray[np.float64]
@@ -23,6 +23,13 @@ SIZES = [(64, 64), (128, 128), (224, 224), (64, 96)]
 
 def random_views(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=seeded(seed))
+
+
+def corrupt(views: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each view corrupted in one way, drawn as often as it is to be, and the kinds."""
+    tables = CorruptionTables(views.shape[1], views.shape[2], views.shape[3])
+    drawn = draw_corruption(len(views), tables, generator)
+    return corrupt_as(views, drawn, tables), drawn[0]
 
 
 def kind_of(name: str, channels: int) -> int:

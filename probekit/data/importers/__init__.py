@@ -8,12 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from probekit.data.importers.base import Broken, Options, Skipped, Told
+from probekit.data.importers.base import Broken, Options, Skipped, Told, option
 from probekit.data.importers.importer import Import
 from probekit.data.importers.official import MAX_GB, OFFICIAL, Choices, Official, medmnist
 from probekit.data.importers.pixels import parse_range
 from probekit.data.importers.shards import BRACES
-from probekit.data.importers.sources import SOURCES
 from probekit.data.importers.unfinished import is_unfinished
 from probekit.data.locate import check_h5
 from probekit.h5 import DatasetInfo
@@ -110,8 +109,9 @@ def _check_plain(source: str, root: Path | None, choices: Choices) -> None:
         raise ValueError(nearest("official dataset", source, OFFICIAL))
     typed = [name for name, value in asdict(choices).items() if value and name not in ("seed", "labels")]
     if typed:
-        option = f"--{typed[0].replace('_', '-')}"
-        raise ValueError(f"expected {option} with an official dataset (probekit list), found {source}; leave it out")
+        raise ValueError(
+            f"expected {option(typed[0])} with an official dataset (probekit list), found {source}; leave it out"
+        )
 
 
 def lines_on(skipped: Iterable[Skipped]) -> Iterator[str]:

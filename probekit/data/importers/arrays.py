@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.data.apart import text_of
 from probekit.data.importers.base import Options, Source, choose_splits, file_stamp, readable, set_apart
 from probekit.data.importers.containers import Array, open_container
 from probekit.data.importers.labels import NONE, shown, to_labels
@@ -58,7 +59,7 @@ def _opened(
         classes, labels = to_labels(columns["labels"], None, str(options.labels), name)
     groups = None
     if options.group is not None:
-        texts = [_text(value) for values in columns["group"].values() for value in values.tolist()]
+        texts = [text_of(value) for values in columns["group"].values() for value in values.tolist()]
         groups = group_of(options.group.replace(HOLE, "").strip("_/. ") or "group", texts)
     splits: dict[str, list[Any]] = {}
     place = 0
@@ -131,10 +132,6 @@ def _column(named: Mapping[str, Array], split: str, images: Array, what: str, ke
     if values.dtype.kind == "f" and (values == np.floor(values)).all():
         values = values.astype(np.int64)
     return values
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _asked(source: Path, arrays: Mapping[str, Array], options: Options) -> str:

@@ -140,8 +140,7 @@ class Options:
         """
         for name, where in OF_SOME.items():
             if name not in kept and getattr(self, name) is not None:
-                option = f"--{name.replace('_', '-')}"
-                raise ValueError(f"expected {option} with {where}, found {source}; leave it out")
+                raise ValueError(f"expected {option(name)} with {where}, found {source}; leave it out")
 
 
 class Item(Protocol):
@@ -253,6 +252,11 @@ class Told:
 
     progress: Callable[[int, int], None]
     note: Callable[[str], None] = lambda line: None
+
+
+def option(name: str) -> str:
+    """How a setting is typed."""
+    return f"--{name.replace('_', '-')}"
 
 
 def file_stamp(path: str | Path) -> str:

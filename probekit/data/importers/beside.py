@@ -9,12 +9,12 @@ from posixpath import basename, splitext
 
 from probekit.data.importers.base import read_text, readable
 from probekit.data.importers.images import SUFFIXES
+from probekit.data.importers.labels import SHOWN, shown
 from probekit.data.importers.layout import Found
 from probekit.data.importers.tree import Folder
 from probekit.h5 import ABSENT, PRESENT
 
 HEAD = 1 << 16  # bytes in which the line of column names ends
-SHOWN = 12  # columns in a line
 DELIMITERS = "\t;|,"
 FORMS: tuple[tuple[Callable[[str], str], tuple[Callable[[str], str], ...]], ...] = (  # of a cell, and of an image
     (str, (str, lambda key: splitext(key)[0], basename, lambda key: PurePosixPath(key).stem)),
@@ -50,7 +50,7 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
     if len(classes) == len(keys) > 1 and not several:
         raise ValueError(
             f"expected classes in column {column!r} of {path}, found another value for every image; "
-            f"its columns are {_shown(columns)}"
+            f"its columns are {shown(columns)}"
         )
     told = f"{len(classes):,} classes from column {column!r}"
     if several:
@@ -61,8 +61,8 @@ def label_by_table(roots: Mapping[str, Folder], path: Path, column: str, notes: 
         notes.append(f"{len(unused):,} rows of {path} name no image here, the first {unused[0]!r}")
     if several:
         kinds = {"0": ABSENT, "1": PRESENT}
-        shown = {key: bytes(kinds[each] for each in label) for key, label in labels.items()}
-        return {split: [(shown[key], key, file) for key, file in sorted(found)] for split, found in files.items()}
+        flags = {key: bytes(kinds[each] for each in label) for key, label in labels.items()}
+        return {split: [(flags[key], key, file) for key, file in sorted(found)] for split, found in files.items()}
     return {split: sorted((labels[key], key, file) for key, file in found) for split, found in files.items()}
 
 
@@ -95,7 +95,7 @@ def _flags(columns: Sequence[str], rows: Sequence[Sequence[str]], several: Seque
             return ["".join(str(int(row[place].strip() == "1")) for place in places) for row in rows]
     odd = ", ".join(map(repr, sorted(found)[:SHOWN]))
     raise ValueError(
-        f"expected 0 and 1, or -1 and 1, in the columns {_shown(several)} of {path}, found {odd}; what is hidden or "
+        f"expected 0 and 1, or -1 and 1, in the columns {shown(several)} of {path}, found {odd}; what is hidden or "
         "uncertain has no label here: leave such columns or rows out"
     )
 
@@ -135,7 +135,7 @@ def notes_on_tables(tables: Sequence[Path]) -> list[str]:
         except (OSError, UnicodeDecodeError, StopIteration, csv.Error):
             columns = []
         column = next(filter(None, reversed(columns)), "NAME")
-        found = f" (columns {_shown(columns)})" if columns else ""
+        found = f" (columns {shown(columns)})" if columns else ""
         notes.append(
             f"labels in {readable(str(path))}{found} are not read; to take them, type "
             f"--labels-csv {shlex.quote(readable(str(path)))} --column {shlex.quote(column)}"
@@ -160,7 +160,7 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _place(columns: Sequence[str], column: str, path: Path, option: str) -> int:
     if column not in columns:
-        raise ValueError(f"expected one of the columns {_shown(columns)} in {path}, found {option} {column!r}")
+        raise ValueError(f"expected one of the columns {shown(columns)} in {path}, found {option} {column!r}")
     if columns.count(column) > 1:
         raise ValueError(f"expected column {column!r} once in {path}, found it again; rename one")
     return columns.index(column)
@@ -222,7 +222,3 @@ def _bare(cell: str) -> str:
     """A name without folders and without the ending of an image, whichever."""
     path = PurePosixPath(cell)
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
-
-
-def _shown(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:SHOWN]) + (f" and {len(columns) - SHOWN:,} more" if len(columns) > SHOWN else "")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from probekit.data.importers.rows import steps
 from probekit.files import host_memory
+from probekit.visible import one_line
 
 CACHE = 64 << 20  # bytes of HDF5 chunks that are kept inflated
 
@@ -80,14 +81,18 @@ def _npz(source: Path) -> dict[str, Array]:
                         name = info.filename.removesuffix(".npy")
                         arrays[name] = _npy(source, info.filename, name, member)
     except Exception as error:  # a damaged archive surfaces as whatever zipfile, zlib or NumPy felt first
-        raise ValueError(f"cannot read {source}: {_reason(error)}") from error
+        raise ValueError(f"cannot read {source}: {one_line(error)}") from error
     return arrays
 
 
-def _npy(source: Path, file: str, name: str, member: Any) -> Array:
-    version = npy.read_magic(member)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, by_columns, dtype = read(member)
+def read_head(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it lies column by column, and type of the array in an npy file, whose values come next."""
+    read = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
+    return read(member)
+
+
+def _npy(source: Path, file: str, name: str, member: IO[bytes]) -> Array:
+    shape, by_columns, dtype = read_head(member)
     wrong = ""
     if dtype.hasobject:
         wrong = f"expected numbers or text in {name!r} of {source}, found pickled objects, which are never loaded"
@@ -103,8 +108,7 @@ def _npy_runs(
     starts = steps(shape[0], row * dtype.itemsize)
     try:
         with zipfile.ZipFile(source) as archive, archive.open(file) as member:
-            version = npy.read_magic(member)
-            (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
+            read_head(member)
             _skip(member, starts[first] * row * dtype.itemsize)
             for begin, end in zip(starts[first:], starts[first + 1 :], strict=False):
                 wanted = (end - begin) * row * dtype.itemsize
@@ -113,7 +117,7 @@ def _npy_runs(
                     raise ValueError(f"it ends after {begin} of {shape[0]} rows")
                 yield np.frombuffer(data, dtype).reshape(end - begin, *shape[1:])
     except Exception as error:
-        raise ValueError(f"cannot read {file} in {source}: {_reason(error)}") from error
+        raise ValueError(f"cannot read {file} in {source}: {one_line(error)}") from error
 
 
 def _skip(member: IO[bytes], size: int) -> None:
@@ -132,7 +136,7 @@ def _hdf5(source: Path) -> dict[str, Array]:
         with h5py.File(source, "r", locking=False) as file:
             file.visititems(note)  # which follows neither soft nor external links
     except Exception as error:  # h5py reports damage as whatever the library felt first
-        raise ValueError(f"cannot read {source}: {_reason(error)}") from error
+        raise ValueError(f"cannot read {source}: {one_line(error)}") from error
     return arrays
 
 
@@ -158,8 +162,4 @@ def _hdf5_runs(
                 rows = file[name][begin:end]
                 yield rows.astype("S") if dtype is None else rows
     except Exception as error:
-        raise ValueError(f"cannot read {name} in {source}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot read {name} in {source}: {one_line(error)}") from error

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probekit.data.importers.base import Broken, Label, file_stamp, read_bytes
-from probekit.data.importers.pillow import is_pillows, read_by_pillow
+from probekit.data.importers.pillow import ORIENTATION, is_pillows, read_by_pillow
+from probekit.visible import one_line
 
 Pixels = NDArray[np.uint8]
 
@@ -30,7 +31,6 @@ PNG, JPEG, GIF = b"\x89PNG", b"\xff\xd8", b"GIF8"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
 PAGES = "several pages in one file; save each as an image of its own"
 GREY_ALPHA = "grey with transparency in a way that OpenCV does not read; save it without"
-ORIENTATION = 274  # the tag of EXIF
 COMMENT = re.compile(rb"#[^\n]*")
 
 
@@ -92,7 +92,7 @@ def decode_bytes(data: bytes) -> NDArray[Any]:
     except Broken:
         raise
     except Exception as error:  # readers of damaged files raise what they felt first
-        raise Broken(f"its header cannot be read: {' '.join(str(error).split())}") from error
+        raise Broken(f"its header cannot be read: {one_line(error)}") from error
     if rest:
         raise Broken(rest)
     if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
@@ -107,7 +107,7 @@ def _decode(data: bytes, flags: int) -> NDArray[Any]:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise Broken(" ".join(str(error).split())) from error
+        raise Broken(one_line(error)) from error
     if image is None or image.size == 0:
         raise Broken("not an image that OpenCV can read")
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.data.apart import text_of
 from probekit.data.importers.base import readable
 
 NONE = "none"  # typed as --labels: images without labels
@@ -74,7 +75,7 @@ def to_labels(
                 f"type --skip-split {split}"
             )
     index = {value: place for place, value in enumerate(found)}
-    classes = _distinct(list(map(_name, found)), where)
+    classes = _distinct(list(map(text_of, found)), where)
     return classes, {split: [index[value] for value in values.tolist()] for split, values in columns.items()}
 
 
@@ -85,10 +86,6 @@ def _distinct(names: Sequence[str], where: str) -> tuple[str, ...]:
             f"expected distinct classes with a name in {where}, found some that look the same or are empty"
         )
     return classes
-
-
-def _name(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else f"{value}"
 
 
 def _check(values: NDArray[Any], where: str, split: str) -> None:

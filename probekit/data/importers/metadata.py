@@ -111,7 +111,7 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 
 def _jsonl(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):  # other line breaks may stand in JSON as they are
         if line.strip():
             try:
                 row = json.loads(line)

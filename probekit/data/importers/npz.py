@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from generators import GENERATORS
 from generators.factors import Factor
 from probekit.data.importers.base import (
-    Broken,
     Label,
     Options,
     Skipped,
@@ -21,8 +20,10 @@ from probekit.data.importers.base import (
     readable,
     set_apart,
 )
+from probekit.data.importers.rows import of_array
 from probekit.files import host_memory, sha256
 from probekit.h5 import SPLITS
+from probekit.visible import one_line
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 VAL_KEYS = ("x_val", "y_val")  # taken where both are there
@@ -68,12 +69,7 @@ class Row:
 
     def decode(self) -> NDArray[Any]:
         """Finite numbers `[H, W]` or BGR `[H, W, 3]`."""
-        image: NDArray[Any] = self.images[self.index]
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise Broken("expected finite pixels, found nan or inf")
-        if image.ndim == 2:
-            return image
-        return image[..., 0] if image.shape[2] == 1 else image[..., ::-1]
+        return of_array(self.images[self.index])
 
 
 def open_npz(source: Path, options: Options) -> Source | None:
@@ -109,7 +105,7 @@ def _has_keys(source: Path) -> bool:
         with zipfile.ZipFile(source) as archive:
             return {f"{key}.npy" for key in KEYS} <= set(archive.namelist())
     except Exception as error:  # what zipfile felt first
-        raise ValueError(f"cannot read {source}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"cannot read {source}: {one_line(error)}") from error
 
 
 def _load(source: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
@@ -125,8 +121,7 @@ def _load(source: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
             arrays = {key: archive[key] for key in (*KEYS, *VAL_KEYS * with_val)}
             others = [key for key in archive.files if key not in arrays]
     except Exception as error:  # a damaged archive surfaces as whatever zipfile, zlib or NumPy felt first
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"cannot read {source}: {reason}") from error
+        raise ValueError(f"cannot read {source}: {one_line(error)}") from error
     for key, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise ValueError(f"expected an array under {key} in {source}, found something else")

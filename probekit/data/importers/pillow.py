@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from probekit.data.importers.base import Broken
+from probekit.visible import one_line
 
 HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})  # ISO/IEC 23008-12
 AVIF = frozenset({b"avif", b"avis"})
@@ -49,7 +50,7 @@ def read_by_pillow(data: bytes) -> NDArray[Any]:
     except Broken:
         raise
     except Exception as error:  # readers of damaged files raise what they felt first
-        raise Broken(f"not an image that Pillow can read: {' '.join(str(error).split())}") from error
+        raise Broken(f"not an image that Pillow can read: {one_line(error)}") from error
     return pixels if grey else np.ascontiguousarray(pixels[..., ::-1])
 
 

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from probekit.data.importers.base import Broken, file_stamp, read_bytes
 from probekit.data.importers.images import File
+from probekit.visible import one_line
 
 UNKNOWN = np.uint32(2**32 - 1)
 Box = tuple[int, int, int, int]  # x0, y0, x1 and y1 in pixels, the last two outside
@@ -53,7 +54,7 @@ class Segments:
         except UnidentifiedImageError as error:
             raise Broken(other) from error
         except Exception as error:  # readers of damaged files raise what they felt first
-            raise Broken(f"its {self.name} cannot be read: {' '.join(str(error).split())}") from error
+            raise Broken(f"its {self.name} cannot be read: {one_line(error)}") from error
         return values
 
 

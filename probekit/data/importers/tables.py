@@ -31,6 +31,7 @@ from probekit.data.importers.labels import NONE, USUAL, choose, to_labels
 from probekit.data.importers.rows import Cell, Runs, group_of, steps
 from probekit.data.importers.shards import below, by_split, has_images
 from probekit.data.importers.tree import SPLIT_WORDS
+from probekit.visible import one_line
 
 STREAMED = 1 << 20  # bytes of a column chunk that are in memory at a time
 
@@ -294,12 +295,15 @@ def _runs(tables: Sequence[Table], column: str) -> Runs:
         number = first
         while number < len(places):
             table, group, skip = places[number]
+            before = number
             try:
                 for run in table.runs(column, group, skip):
                     if len(run) != starts[number + 1] - starts[number]:
                         raise ValueError("a row group has other numbers of rows than it says")
                     yield [_bytes(cell, table.path.parent) for cell in run]
                     number += 1
+                if number == before:
+                    raise ValueError("a row group has fewer rows than it says")
             except Exception as error:  # pyarrow's own and the system's
                 raise ValueError(f"cannot read {table.path}: {_reason(error)}; fetch it again") from error
 
@@ -338,4 +342,4 @@ def _array(values: list[Any]) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return one_line(error).rstrip(".")

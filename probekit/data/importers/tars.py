@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from probekit.data.importers.images import SUFFIXES, decode_bytes
 from probekit.data.importers.labels import NONE, USUAL, choose, to_labels
 from probekit.data.importers.rows import group_of
 from probekit.data.importers.shards import BRACES, below, by_split, expanded, has_images
+from probekit.visible import one_line
 
 NAMED = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # what webdataset takes for the sample's name, and the rest
 CLASS = "cls"  # the ending of a file that holds a class, a number
@@ -169,7 +171,7 @@ def _samples(path: Path) -> Iterator[Sample]:
             end = shard.offset
         _check_end(path, end)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}; fetch it again") from error
+        raise ValueError(f"cannot read {path}: {one_line(error)}; fetch it again") from error
     if current is not None:
         yield current
 
@@ -234,21 +236,34 @@ def _members(
 ) -> dict[str, list[Any]]:
     splits: dict[str, list[Any]] = {}
     place = 0
+    keys = _keys(samples)
     for split, found in samples.items():
         stamps = {path: file_stamp(path) for path in {sample.path for sample in found}}
         splits[split] = []
         for row, sample in enumerate(found):
             ending = next((each for each in images if each in sample.files), None)
             start, size = sample.files[ending] if ending else NOWHERE  # a broken image
-            key = readable(f"{sample.path.stem}/{sample.key}")
             label = labels[split][row] if labels else None
-            splits[split].append(Member(key, label, place, str(sample.path), start, size, stamps[sample.path]))
+            own = keys[split][row]
+            splits[split].append(Member(own, label, place, str(sample.path), start, size, stamps[sample.path]))
             place += 1
-    keys = [item.key for items in splits.values() for item in items]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key, n in zip(sorted(keys), sorted(keys)[1:], strict=False) if key == n)
-        raise ValueError(f"expected every sample once, found {twice!r} again; its files must follow one another")
     return splits
+
+
+def _keys(samples: dict[str, list[Sample]]) -> dict[str, list[str]]:
+    """The names of shard and sample, behind that of the split where several splits have the same.
+
+    A ValueError if two samples of a split have the same.
+    """
+    keys = {split: [readable(f"{each.path.stem}/{each.key}") for each in found] for split, found in samples.items()}
+    for own in keys.values():
+        if twice := [key for key, n in Counter(own).items() if n > 1]:
+            raise ValueError(
+                f"expected every sample once, found {min(twice)!r} again; its files must follow one another"
+            )
+    if len({key for own in keys.values() for key in own}) < sum(map(len, keys.values())):
+        return {split: [f"{split}/{key}" for key in own] for split, own in keys.items()}
+    return keys
 
 
 def _left_out(every: Sequence[Sample], images: Sequence[str]) -> list[Skipped]:

@@ -6,7 +6,6 @@ while the same images stand in its place, and become the same.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -71,11 +70,12 @@ class Unfinished:
         """Puts the shards in their place, that of an older dataset, too."""
         old = self.out.with_name(f".{self.out.name}.old")
         if self.out.exists():
+            _remove(old)  # a kill may have left some of it
             self.out.replace(old)
         self.folder.replace(self.out)
         sync_folder(self.out.parent)
         (self.out / LIST).unlink()
-        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+        _remove(old)
 
     def _write(self) -> None:
         write_text(self.folder / LIST, json.dumps(self._list))
@@ -107,14 +107,16 @@ def _seal(path: Path, items: str, broken: Any) -> str:
 
 def _read(folder: Path) -> dict[str, Any]:
     """The list in a folder, or an empty one where there is none that can be read."""
-    with suppress(ValueError, OSError, KeyError, TypeError):
+    with suppress(ValueError, OSError, KeyError, TypeError, AttributeError):
         found = read_json(folder / LIST)
-        done = {
-            str(os.fspath(file)): {"broken": each["broken"], "seal": each["seal"]}
-            for file, each in found["done"].items()
-        }
+        done = {file: {"broken": each["broken"], "seal": each["seal"]} for file, each in found["done"].items()}
         return {"identity": found["identity"], "done": done}
     return {"identity": None, "done": {}}
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if there is one."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _plain(identity: Mapping[str, Any]) -> Any:

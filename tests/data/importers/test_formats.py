@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from probekit.cli import app
+from probekit.data.importers.rows import steps
+from probekit.data.importers.tables import Table, _runs
 from probekit.data.importers.unfinished import Unfinished, is_unfinished
 from probekit.h5 import read_info, read_split, verify
 from tests.data.importers import formats
@@ -274,6 +277,18 @@ def test_images_that_a_column_only_names_are_read_beside_it(tmp_path: Path) -> N
     assert_refused(tmp_path / "a.parquet", tmp_path / "b.h5", "1 broken image", "'1.png'")
 
 
+def test_a_row_group_with_fewer_rows_than_it_says_is_refused_and_not_read_for_ever(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = steps(1000)[1]
+    pq.write_table(pa.table({"image": [b"x"] * rows}), tmp_path / "a.parquet")
+    held = Table(tmp_path / "a.parquet")
+    held.groups = [2 * rows]
+    with pytest.raises(ValueError, match="a row group has fewer rows than it says; fetch it again"):
+        _runs([held], "image").row(rows)
+
+
 def test_a_metadata_table_must_know_every_image(tmp_path: Path) -> None:
     mini = made("Hugging Face imagefolder", tmp_path)
     text = mini.whole.read_text().splitlines()
@@ -288,8 +303,10 @@ def test_a_metadata_table_without_labels_leaves_them_to_the_folders(tmp_path: Pa
         path = tmp_path / "set" / "ab"[k % 2] / f"{k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(image))
-    lines = [json.dumps({"file_name": f"{'ab'[k % 2]}/{k}.png", "text": "xy"[k < 2]}) for k in range(N["test"])]
-    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(lines))
+    note = "one line\u2028of JSON\x85, as Hugging Face writes what is not ASCII"
+    rows = [{"file_name": f"{'ab'[k % 2]}/{k}.png", "text": "xy"[k < 2], "note": note} for k in range(N["test"])]
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
     assert take(tmp_path / "set", tmp_path / "a.h5")[0].classes == ("a", "b")
     info, _ = take(tmp_path / "set", tmp_path / "b.h5", labels="text")
     assert info.classes == ("x", "y")
@@ -355,6 +372,20 @@ def test_shards_take_classes_of_json_and_refuse_what_is_packed(tmp_path: Path) -
     packed = formats.repack(mini.whole, tmp_path / "a.tar.gz", "w:gz")
     assert_refused(packed, tmp_path / "b.h5", "not packed", "gunzip")
     assert_refused(mini.source, tmp_path / "b.h5", "expected --labels with one of cls, site", labels="kind")
+
+
+def test_shards_and_samples_of_two_splits_may_have_the_same_names(tmp_path: Path) -> None:
+    for split in N:
+        path = tmp_path / "a" / split / "000.tar"
+        path.parent.mkdir(parents=True)
+        with tarfile.open(path, "w") as sink:
+            for number, data in enumerate(map(png, pictures(split))):
+                member = tarfile.TarInfo(f"{number:04}.png")
+                member.size = len(data)
+                sink.addfile(member, io.BytesIO(data))
+    info, _ = take(tmp_path / "a", tmp_path / "out.h5")
+    for split in N:
+        np.testing.assert_array_equal(read_split(info.path, split).images, pictures(split))
 
 
 @pytest.mark.parametrize("name", ["Hugging Face parquet", "webdataset"])

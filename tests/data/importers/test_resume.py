@@ -264,6 +264,21 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path, photos: Pa
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_what_a_kill_left_of_an_older_dataset_is_removed(tmp_path: Path, photos: Path) -> None:
+    out = take(photos, tmp_path / "a.h5")[0].path
+    shutil.copytree(out, tmp_path / ".a.h5.old")
+    take(photos, out, size=10)
+    assert read_info(out).first.height == 10
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("done", ["[]", "3", '{"1-of-4.h5": []}'])
+def test_a_list_of_something_else_is_none(tmp_path: Path, done: str) -> None:
+    folder_of(tmp_path / "a.h5").mkdir()
+    (folder_of(tmp_path / "a.h5") / LIST).write_text(f'{{"identity": {{}}, "done": {done}}}')
+    assert not is_unfinished(tmp_path / "a.h5")
+
+
 def grow(path: Path) -> None:
     Image.fromarray(np.full((12, 14, 3), 77, np.uint8)).save(path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from probekit.data.importers.base import Item, Options, Source, choose_splits, readable, set_apart
+from probekit.data.importers.base import Item, Options, Source, choose_splits, option, readable, set_apart
 from probekit.data.importers.official import (
     by_class,
     by_list,
@@ -57,16 +57,7 @@ OFFICIAL: dict[str, Official] = {
     **medmnist.SETS,
 }
 
-OPTIONS = {
-    "train_with_val": "--train-with-val",
-    "labels": "--labels",
-    "classes": "--classes",
-    "n_classes": "--n-classes",
-    "fold": "--fold",
-    "train_with_extra": "--train-with-extra",
-    "unlabeled": "--unlabeled",
-    "boxes": "--boxes",
-}
+OF_ALL = ("subset", "seed", "size")  # choices that every dataset has
 
 
 def open_official(name: str, root: Path | None, choices: Choices, options: Options) -> Source:
@@ -146,11 +137,11 @@ def _there(
 
 def _check_choices(name: str, official: Official, choices: Choices) -> dict[str, Any]:
     """What was chosen, and what the set has chosen itself; a ValueError if it has no such choice."""
-    given = {choice: value for choice, value in asdict(choices).items() if choice in OPTIONS and value}
+    given = {choice: value for choice, value in asdict(choices).items() if choice not in OF_ALL and value}
     for choice in given:
         if choice not in official.takes:
             where = ", ".join(other for other, entry in OFFICIAL.items() if choice in entry.takes)
-            raise ValueError(f"expected {OPTIONS[choice]} with {where} only, found it with {name}; leave it out")
+            raise ValueError(f"expected {option(choice)} with {where} only, found it with {name}; leave it out")
     if choices.labels is not None and choices.labels not in official.labels:
         wanted = ", ".join(official.labels)
         raise ValueError(f"expected --labels with one of {wanted} for {name}, found {choices.labels!r}")

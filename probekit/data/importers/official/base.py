@@ -12,6 +12,7 @@ import numpy as np
 from generators.factors import Factor
 from probekit.data.importers.base import Item, Label, Skipped, read_list, read_text
 from probekit.data.importers.images import File
+from probekit.visible import one_line
 
 # Own choice: the pixels of half of a computer with 16 GB. At 224 px all of these sets but iNaturalist and ImageNet fit.
 MAX_GB = 8.0
@@ -171,7 +172,7 @@ def load_mat(file: IO[bytes], path: Path, *keys: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = loadmat(file, squeeze_me=True, struct_as_record=False, variable_names=keys)
     except Exception as error:  # a damaged file surfaces as whatever scipy or zlib felt first
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise ValueError(f"cannot read {path}: {one_line(error)}") from error
     missing = [key for key in keys if key not in content]
     if missing:
         raise ValueError(f"expected {', '.join(keys)} in {path}, found no {', '.join(missing)}")

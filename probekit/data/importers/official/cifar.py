@@ -18,6 +18,7 @@ from probekit.data.importers.base import read_list
 from probekit.data.importers.npz import Row
 from probekit.data.importers.official.arrays import Bytes, read_records, rows
 from probekit.data.importers.official.base import Choices, Listing, Official, find_file, read_lines
+from probekit.visible import one_line
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -54,8 +55,7 @@ def unpickle(path: Path) -> dict[str, Any]:
     try:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a damaged pickle surfaces as whatever the reader felt first
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"cannot read {path}: {reason}") from error
+        raise ValueError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary in {path}, found {type(content).__name__}")
     return {_text(key): value for key, value in content.items()}
@@ -97,7 +97,7 @@ def _names(values: Any, path: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Version:
-    """A set's files. `bytes`: the labels before each image of the binary version, by the names of the Python one."""
+    """A set's files; what stands before an image of the binary version has the names of the Python one."""
 
     folder: str  # of the Python version; that of the binary one ends with "bin"
     train: tuple[str, ...]

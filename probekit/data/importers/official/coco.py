@@ -19,6 +19,7 @@ from probekit.data.importers.images import File
 from probekit.data.importers.official.base import PHOTOGRAPHS, Choices, Listing, Official, find_folder
 from probekit.h5 import ABSENT, PRESENT, Objects
 from probekit.h5.objects import IS_CROWD, Runs, runs_of
+from probekit.visible import one_line
 
 SETS = {"train": "train2017", "test": "val2017"}
 N_CLASSES = 80
@@ -188,7 +189,7 @@ def _read(path: Path, prefix: str) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     except ijson.JSONError as error:
-        raise ValueError(f"expected JSON in {path}, found: {' '.join(str(error).split())[:100]}") from error
+        raise ValueError(f"expected JSON in {path}, found: {one_line(error)[:100]}") from error
 
 
 COCO2017 = Official(

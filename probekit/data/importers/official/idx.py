@@ -19,6 +19,7 @@ from probekit.data.importers.base import MAX_BYTES
 from probekit.data.importers.npz import Row
 from probekit.data.importers.official.arrays import Bytes, rows, stream
 from probekit.data.importers.official.base import Choices, Listing, Official, find_file
+from probekit.visible import one_line
 
 SIDE = 28
 BYTES = 8  # what idx calls the type of a byte
@@ -54,8 +55,7 @@ def read_idx(path: Path, sides: int) -> Bytes:
         with stream(path) as plain, gzip.open(plain) if path.suffix == ".gz" else plain as file:
             return _read(file, sides, path)
     except (OSError, EOFError, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"cannot read {path}: {reason}") from error
+        raise ValueError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def _read(file: IO[bytes] | gzip.GzipFile, sides: int, path: Path) -> Bytes:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from probekit.data.importers.official.arrays import rows, stream
 from probekit.data.importers.official.base import Choices, Listing, Official
 from probekit.data.importers.official.streamed import Streamed
+from probekit.h5 import SPLITS
+from probekit.visible import one_line
 
 SIDES = (28, 64, 128, 224)
-SPLITS = ("train", "val", "test")
 DEFAULT = 32  # px, own choice: 28 is no multiple of 8, which networks here need
 LARGEST = 64 << 30  # bytes of a file: tissuemnist_224 has 12 GB
 
@@ -27,22 +28,23 @@ def _open(
     name: str,
     classes: tuple[str, ...],
     sizes: Sequence[tuple[int, ...]],
-    settings: dict[str, Any],
+    channels: int,
+    several: bool,
+    ordinal: bool,
     root: Path,
     choices: Choices,
 ) -> Listing:
     """The official splits from the file of the size that was asked for, or else the next larger one."""
     path, side = _choose(name, root, choices.size)
-    several = settings.get("several", False)
     splits = {}
     for split in SPLITS:
         images = Streamed(path, f"{split}_images.npy")
-        if images.shape[1:3] != (side, side) or len(images.shape) != (4 if settings["channels"] == 3 else 3):
+        if images.shape[1:3] != (side, side) or len(images.shape) != (4 if channels == 3 else 3):
             raise ValueError(f"expected images of {side} x {side} in {path}, found shape {list(images.shape)}")
         splits[split] = rows(split, images, _labels(path, split, len(classes) if several else 1), path)
     found = tuple(map(len, splits.values()))
     release = found if found in sizes else sizes[0]
-    parameters = {"ordinal": True} if settings.get("ordinal") else {}
+    parameters = {"ordinal": True} if ordinal else {}
     return Listing(
         classes, splits, sizes=dict(zip(SPLITS, release, strict=True)), parameters=parameters, files=[path], side=side
     )
@@ -77,8 +79,7 @@ def _labels(path: Path, split: str, columns: int) -> list[int | bytes]:
         with stream(path, LARGEST) as file, np.load(file, allow_pickle=False) as archive:
             labels: NDArray[Any] = archive[key]
     except Exception as error:  # a damaged archive surfaces as whatever zipfile, zlib or NumPy felt first
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"cannot read {key} in {path}: {reason}") from error
+        raise ValueError(f"cannot read {key} in {path}: {one_line(error)}") from error
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.shape[1:] != (columns,):
         raise ValueError(f"expected whole numbers [N, {columns}] in {key} of {path}, found something else")
     if columns == 1:
@@ -92,188 +93,84 @@ def _set(
     name: str,
     about: str,
     sizes: tuple[int, int, int],
-    classes: tuple[str, ...],
+    classes: str,
     *,
     earlier: tuple[int, int, int] | None = None,
     channels: int = 1,
     several: bool = False,
     ordinal: bool = False,
-) -> Official:
-    releases = [sizes] if earlier is None else [sizes, earlier]
-    settings = {"channels": channels, "several": several, "ordinal": ordinal}
-    return Official(
+) -> tuple[str, Official]:
+    """A set by its name; `classes`: their names, with semicolons; `earlier`: sizes of the release before."""
+    names, releases = tuple(classes.split("; ")), [sizes] if earlier is None else [sizes, earlier]
+    official = Official(
         about=f"MedMNIST: {about}",
-        open=partial(_open, name, classes, releases, settings),
+        open=partial(_open, name, names, releases, channels, several, ordinal),
         sizes=dict(zip(SPLITS, sizes, strict=True)),
-        classes=len(classes),
+        classes=len(names),
         needs=f"{name}.npz, or {name}_64.npz, _128, _224 with --size 64, 128, 224",
         takes=frozenset({"train_with_val"}),
         size=DEFAULT,
         channels=channels,
     )
+    return name, official
 
 
+# What is an organ in each of three directions of the same scans.
 ORGANS = (
-    "bladder",
-    "femur-left",
-    "femur-right",
-    "heart",
-    "kidney-left",
-    "kidney-right",
-    "liver",
-    "lung-left",
-    "lung-right",
-    "pancreas",
-    "spleen",
+    "bladder; femur-left; femur-right; heart; kidney-left; kidney-right; liver; lung-left; lung-right; pancreas; spleen"
 )
-SETS: dict[str, Official] = {
-    "pathmnist": _set(
-        "pathmnist",
-        "tissues in colon histology",
-        (89996, 10004, 7180),
-        (
-            "adipose",
-            "background",
-            "debris",
-            "lymphocytes",
-            "mucus",
-            "smooth muscle",
-            "normal colon mucosa",
-            "cancer-associated stroma",
-            "colorectal adenocarcinoma epithelium",
+SETS: dict[str, Official] = dict(
+    (
+        _set(
+            *("pathmnist", "tissues in colon histology", (89996, 10004, 7180)),
+            "adipose; background; debris; lymphocytes; mucus; smooth muscle; normal colon mucosa; "
+            "cancer-associated stroma; colorectal adenocarcinoma epithelium",
+            channels=3,
         ),
-        channels=3,
-    ),
-    "chestmnist": _set(
-        "chestmnist",
-        "findings in chest X-rays, several an image",
-        (78468, 11219, 22433),
-        (
-            "atelectasis",
-            "cardiomegaly",
-            "effusion",
-            "infiltration",
-            "mass",
-            "nodule",
-            "pneumonia",
-            "pneumothorax",
-            "consolidation",
-            "edema",
-            "emphysema",
-            "fibrosis",
-            "pleural",
-            "hernia",
+        _set(
+            *("chestmnist", "findings in chest X-rays, several an image", (78468, 11219, 22433)),
+            "atelectasis; cardiomegaly; effusion; infiltration; mass; nodule; pneumonia; pneumothorax; "
+            "consolidation; edema; emphysema; fibrosis; pleural; hernia",
+            several=True,
         ),
-        several=True,
-    ),
-    "dermamnist": _set(
-        "dermamnist",
-        "pigmented skin lesions",
-        (7007, 1003, 2005),
-        (
-            "actinic keratoses and intraepithelial carcinoma",
-            "basal cell carcinoma",
-            "benign keratosis-like lesions",
-            "dermatofibroma",
-            "melanoma",
-            "melanocytic nevi",
-            "vascular lesions",
+        _set(
+            *("dermamnist", "pigmented skin lesions", (7007, 1003, 2005)),
+            "actinic keratoses and intraepithelial carcinoma; basal cell carcinoma; benign keratosis-like "
+            "lesions; dermatofibroma; melanoma; melanocytic nevi; vascular lesions",
+            channels=3,
         ),
-        channels=3,
-    ),
-    "octmnist": _set(
-        "octmnist",
-        "retinal OCT",
-        (97477, 10832, 1000),
-        (
-            "choroidal neovascularization",
-            "diabetic macular edema",
-            "drusen",
-            "normal",
+        _set(
+            *("octmnist", "retinal OCT", (97477, 10832, 1000)),
+            "choroidal neovascularization; diabetic macular edema; drusen; normal",
         ),
-    ),
-    "pneumoniamnist": _set(
-        "pneumoniamnist",
-        "pneumonia in chest X-rays",
-        (4708, 524, 624),
-        (
-            "normal",
-            "pneumonia",
+        _set(
+            *("pneumoniamnist", "pneumonia in chest X-rays", (4708, 524, 624)),
+            "normal; pneumonia",
         ),
-    ),
-    "retinamnist": _set(
-        "retinamnist",
-        "grades of diabetic retinopathy",
-        (1080, 120, 400),
-        (
-            "0",
-            "1",
-            "2",
-            "3",
-            "4",
+        _set(
+            *("retinamnist", "grades of diabetic retinopathy", (1080, 120, 400)),
+            "0; 1; 2; 3; 4",
+            channels=3,
+            ordinal=True,
         ),
-        channels=3,
-        ordinal=True,
-    ),
-    "breastmnist": _set(
-        "breastmnist",
-        "breast ultrasound",
-        (546, 78, 156),
-        (
-            "malignant",
-            "normal, benign",
+        _set(
+            *("breastmnist", "breast ultrasound", (546, 78, 156)),
+            "malignant; normal, benign",
         ),
-    ),
-    "bloodmnist": _set(
-        "bloodmnist",
-        "blood cells",
-        (11959, 1712, 3421),
-        (
-            "basophil",
-            "eosinophil",
-            "erythroblast",
-            "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)",
-            "lymphocyte",
-            "monocyte",
-            "neutrophil",
-            "platelet",
+        _set(
+            *("bloodmnist", "blood cells", (11959, 1712, 3421)),
+            "basophil; eosinophil; erythroblast; immature granulocytes(myelocytes, metamyelocytes and "
+            "promyelocytes); lymphocyte; monocyte; neutrophil; platelet",
+            channels=3,
         ),
-        channels=3,
-    ),
-    "tissuemnist": _set(
-        "tissuemnist",
-        "kidney cortex cells",
-        (165466, 23640, 47280),
-        (
-            "Collecting Duct, Connecting Tubule",
-            "Distal Convoluted Tubule",
-            "Glomerular endothelial cells",
-            "Interstitial endothelial cells",
-            "Leukocytes",
-            "Podocytes",
-            "Proximal Tubule Segments",
-            "Thick Ascending Limb",
+        _set(
+            *("tissuemnist", "kidney cortex cells", (165466, 23640, 47280)),
+            "Collecting Duct, Connecting Tubule; Distal Convoluted Tubule; Glomerular endothelial cells; "
+            "Interstitial endothelial cells; Leukocytes; Podocytes; Proximal Tubule Segments; Thick Ascending "
+            "Limb",
         ),
-    ),
-    "organamnist": _set(
-        "organamnist",
-        "organs in axial CT",
-        (34561, 6491, 17778),
-        ORGANS,
-        earlier=(34581, 6491, 17778),
-    ),
-    "organcmnist": _set(
-        "organcmnist",
-        "organs in coronal CT",
-        (12975, 2392, 8216),
-        ORGANS,
-        earlier=(13000, 2392, 8268),
-    ),
-    "organsmnist": _set(
-        "organsmnist",
-        "organs in sagittal CT",
-        (13932, 2452, 8827),
-        ORGANS,
-        earlier=(13940, 2452, 8829),
-    ),
-}
+        _set("organamnist", "organs in axial CT", (34561, 6491, 17778), ORGANS, earlier=(34581, 6491, 17778)),
+        _set("organcmnist", "organs in coronal CT", (12975, 2392, 8216), ORGANS, earlier=(13000, 2392, 8268)),
+        _set("organsmnist", "organs in sagittal CT", (13932, 2452, 8827), ORGANS, earlier=(13940, 2452, 8829)),
+    )
+)

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.data.importers.base import Broken
+from probekit.data.importers.containers import read_head
 from probekit.h5.schema import CHUNK_IMAGES
+from probekit.visible import one_line
 
 # Rows that are kept behind the latest: as many as threads may be apart (probekit/data/importers/stream.py).
 BEHIND = 256 + 4 * CHUNK_IMAGES * (os.cpu_count() or 1)
@@ -30,8 +32,7 @@ class Streamed:
             self._rewind()
             size = self._archive.getinfo(member).file_size
         except Exception as error:  # a damaged archive surfaces as whatever zipfile, zlib or NumPy felt first
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"cannot read {member} in {path}: {reason}") from error
+            raise ValueError(f"cannot read {member} in {path}: {one_line(error)}") from error
         if size < len(self) * self._row:
             raise ValueError(f"expected {len(self):,} images in {member} of {path}, found fewer; is it complete?")
 
@@ -39,9 +40,7 @@ class Streamed:
         if self._file is not None:
             self._file.close()
         self._file = self._archive.open(self._member)
-        version = np.lib.format.read_magic(self._file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_column, kind = read(self._file)
+        shape, by_column, kind = read_head(self._file)
         if kind != np.uint8 or by_column or len(shape) not in (3, 4) or 0 in shape:
             raise ValueError(f"expected bytes [N, H, W] or [N, H, W, 3], found {kind} {list(shape)}")
         self.shape = tuple(int(side) for side in shape)
@@ -63,8 +62,7 @@ class Streamed:
             except Broken:
                 raise
             except Exception as error:  # zlib.error is none of the others
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise Broken(f"{self._path.name} is damaged: {reason}") from error
+                raise Broken(f"{self._path.name} is damaged: {one_line(error)}") from error
             return self._kept[index]
 
     def _read(self) -> None:
