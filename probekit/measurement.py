@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
 from probekit.checked import Meta, checked
 from probekit.output.document import Cell, Chart, Headline, Table, percents, scored
-from probekit.registry import MEASUREMENTS, get, nearest
+from probekit.registry import MEASUREMENTS, check_named, get
 
 Row = Mapping[str, Any]
 Result = Mapping[str, Any]
@@ -143,8 +143,8 @@ class Measurement(ABC):
             value, about = getattr(self, part.name), part.metadata
             if value is None:
                 continue
-            if "choices" in about and value not in about["choices"]:
-                raise ValueError(nearest(f"value of {about['flag']}", value, about["choices"]))
+            if "choices" in about:
+                check_named(f"value of {about['flag']}", value, about["choices"])
             if "least" in about and value < about["least"]:
                 raise ValueError(f"expected {about['flag']} at least {about['least']}, found {value}")
 

@@ -26,7 +26,7 @@ from probekit.measurement import Measurement, measurement
 from probekit.output.console import Terminal
 from probekit.probes.measure import probe_run
 from probekit.probes.measurements.base import Probe
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.reports.page import run_report
 from probekit.restore.load import colour_or_grey, load
 from probekit.restore.opened import Opened, OpenedRun
@@ -150,8 +150,7 @@ def _asked(kind: type[M], options: Mapping[str, Any]) -> M:
     """A measurement with options; a string of what may be several is read as the command reads it."""
     known = {part.name: part.metadata for part in fields(kind)}
     for name in options:
-        if name not in known:
-            raise ValueError(nearest("option", name, known))
+        check_named("option", name, known)
     read = {name: known[name].get("read") for name in options}
     given = {name: each(v) if (each := read[name]) and isinstance(v, str) else v for name, v in options.items()}
     refuse_misfits(kind, given)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from probekit.config import ViewsConfig, resolve
-from probekit.registry import METHODS, get, nearest
+from probekit.registry import METHODS, check_named, get
 from probekit.settings import parse_overrides
 from probekit.views.recipes import RECIPES, Recipe, recipe_of
 
@@ -51,8 +51,7 @@ def chosen(name: str, *, preset: str, settings: Sequence[str]) -> list[Chosen]:
         if "views.recipe" in parse_overrides(settings):
             raise ValueError(f"expected one recipe with --set views.recipe, found {ALL}; leave the setting out")
         return [_chosen(each, preset, settings) for each in RECIPES]
-    if name not in RECIPES and name not in METHODS:
-        raise ValueError(nearest("recipe or method", name, {*RECIPES, *METHODS, ALL}))
+    check_named("recipe or method", name, {*RECIPES, *METHODS, ALL})
     return [_chosen(name, preset, settings)]
 
 
@@ -60,6 +59,5 @@ def _chosen(name: str, preset: str, settings: Sequence[str]) -> Chosen:
     method = name if name in METHODS else CARRIER
     own = [] if name in METHODS else [f"views.recipe={name}"]
     config = resolve(method, get(METHODS, "method", method), preset=preset, seed=0, overrides=[*own, *settings])
-    if config.views.recipe not in RECIPES:
-        raise ValueError(nearest("recipe", config.views.recipe, RECIPES))
+    check_named("recipe", config.views.recipe, RECIPES)
     return Chosen(name, config.views, config.data.max_size)

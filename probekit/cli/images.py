@@ -144,7 +144,7 @@ def _certificate(
     from probekit.data.generate import counts
     from probekit.data.locate import check_h5
     from probekit.h5 import check_target
-    from probekit.registry import nearest
+    from probekit.registry import check_named
 
     check_h5(out)
     if not out.is_dir():  # shards are looked at when all their settings are known
@@ -153,8 +153,7 @@ def _certificate(
         raise ValueError(
             "expected --certify of one shape or figure an image, found scenes, which have several; leave it out"
         )
-    if generator not in GENERATORS:
-        raise ValueError(nearest("generator", generator, GENERATORS))
+    check_named("generator", generator, GENERATORS)
     drawn = GENERATORS[generator](size=how["size"], parameters=how["parameters"])
     counts(drawn, how["n"], how["n_test"])
     out.parent.mkdir(parents=True, exist_ok=True)

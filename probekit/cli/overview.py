@@ -33,7 +33,7 @@ from probekit.files import read_json
 from probekit.measurement import read_result
 from probekit.output.console import console, errors, print_json
 from probekit.probes import PROTOCOLS, SIGNED
-from probekit.registry import MEASUREMENTS, nearest
+from probekit.registry import MEASUREMENTS, check_named, nearest
 from probekit.run import Run, find_runs
 from probekit.visible import first_line
 
@@ -64,8 +64,8 @@ def list_(
     names_only: Names = False,
 ) -> None:
     """List what there is to choose from: methods with their sizes, generators with their parameters, and more."""
-    if what is not None and what not in KINDS:
-        raise ValueError(nearest("kind", what, KINDS))
+    if what is not None:
+        check_named("kind", what, KINDS)
     content = catalogue(tuple(KINDS) if what is None else (what,))
     if as_json:
         print_json(content)

@@ -16,7 +16,7 @@ from probekit.models.layers.find import find_layers
 from probekit.models.layers.network import EMBEDDING, PROJECTION, Layer, Whole, read_pass, run
 from probekit.models.layers.outputs import LONGEST
 from probekit.models.layers.read import TRIAL
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.restore.opened import Opened
 from probekit.visible import first_line
 
@@ -54,8 +54,7 @@ class Reader:
         self, opened: Opened, *, layers: str | Sequence[str] = "all", pools: Sequence[str] = POOLS, size: int
     ) -> None:
         for pool in pools:
-            if pool not in POOLS:
-                raise ValueError(nearest("pool", pool, POOLS))
+            check_named("pool", pool, POOLS)
         self.device, self.size, self.name = opened.device, size, opened.name
         self.channels: int = opened.encoder.spec["channels"]
         patch = getattr(opened.encoder.backbone, "patch", 1)
@@ -148,8 +147,7 @@ class Reader:
         else:
             asked = names if layers == "all" else [layers] if isinstance(layers, str) else list(layers)
         for name in asked:
-            if name not in known:
-                raise ValueError(nearest(f"layer of {encoder}", name, known))
+            check_named(f"layer of {encoder}", name, known)
         chosen = {}
         for name in [name for name in names if name in asked]:
             form = known[name].form

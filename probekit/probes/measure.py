@@ -23,7 +23,7 @@ from probekit.probes.baselines import BASELINES
 from probekit.probes.measurements.base import Probe
 from probekit.probes.protocol import Part
 from probekit.probes.retrieval import Factor
-from probekit.registry import METHODS, get, nearest
+from probekit.registry import METHODS, check_named, get
 from probekit.restore.opened import Opened, OpenedRun
 from probekit.results import stem_of, write_result
 from probekit.weights import RANDOM, Weights
@@ -231,8 +231,7 @@ def conditions_for(
     opened: OpenedRun | None = None,
 ) -> Conditions:
     """All that is asked of a dataset file, as of `probe_run`, once it is possible; a ValueError if it is not."""
-    if protocol not in PROTOCOLS:
-        raise ValueError(nearest("protocol", protocol, PROTOCOLS))
+    check_named("protocol", protocol, PROTOCOLS)
     if opened is not None:
         check_channels(info, opened.header["spec"]["channels"])
     asked = {each.name: each for each in choose(info, typed, named)}

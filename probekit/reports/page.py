@@ -25,7 +25,7 @@ from probekit.output.pictures import marked
 from probekit.output.style import DPI, PALETTE
 from probekit.output.svg import PIXELS, to_svg
 from probekit.output.terminal import show_blocks
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.reports import SCHEMA
 from probekit.reports.build import build
 from probekit.reports.collect import collect
@@ -55,8 +55,7 @@ def run_report(
     runs, and md and json are returned. A ValueError if there is no such run, one is named twice, or `out` is no report
     of probekit's.
     """
-    if form not in WRITERS:
-        raise ValueError(nearest("format", form, WRITERS))
+    check_named("format", form, WRITERS)
     found = [run_or_newest(name, runs, console) for name in names or (None,)]
     check_once(found)
     if out is None and form == "html":

@@ -11,7 +11,7 @@ from rich.console import Console
 from probekit.data.locate import run_or_newest
 from probekit.data.split import CPU
 from probekit.files import read_text, sync_folder, write_text
-from probekit.registry import EXPORTS, get, nearest
+from probekit.registry import EXPORTS, check_named, get
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import Run
 from probekit.share import hub
@@ -82,8 +82,7 @@ def run_push(
 def check_formats(formats: Sequence[str]) -> None:
     """Refuses a format that there is not, and none at all."""
     for name in formats:
-        if name not in EXPORTS:
-            raise ValueError(nearest("format", name, EXPORTS))
+        check_named("format", name, EXPORTS)
     if not formats:
         raise ValueError(f"expected --to FORMAT, found none; type: --to {next(iter(EXPORTS))}")
 

@@ -19,7 +19,7 @@ from typing import Any, TypedDict, cast
 
 from probekit.checked import checked, shorten
 from probekit.files import read_json
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.run import Run, numbered, write_json
 from probekit.sweep.jobs import child_environment
 from probekit.sweep.plan import PlannedRun, next_baselines
@@ -105,8 +105,7 @@ def read_resources(words: Sequence[str]) -> Resources:
         key = key.removeprefix("--").replace("-", "_")
         if not given:
             raise ValueError(f"expected --slurm KEY=VALUE, found {word!r}; type: --slurm time=4:00:00")
-        if key not in KEYS:
-            raise ValueError(nearest("key of --slurm", key, KEYS))
+        check_named("key of --slurm", key, KEYS)
         if not (TIME if key == "time" else PATTERNS[KEYS[key]]).fullmatch(value):
             raise ValueError(f"expected --slurm {key}=VALUE, {KEYS[key]}, found {value!r}")
         if key == "setup":

@@ -10,7 +10,7 @@ from probekit.output.document import Chart, Table, count, percent
 from probekit.probes.measurements.base import Probe, other
 from probekit.probes.measurements.linear import answer_charts, answer_sentences, answer_table, counts_table
 from probekit.probes.measurements.multilabel import FIRST, precision_scores, precision_tables
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
@@ -246,8 +246,7 @@ def _map(logits: Any, truth: Any) -> float:
 
 def chosen_recipe(name: str, *, epochs: int | None, lr: float | None) -> Recipe:
     """A recipe, with what the user wants otherwise; a ValueError if there is none, or a rate is not positive."""
-    if name not in RECIPES:
-        raise ValueError(nearest("recipe", name, RECIPES))
+    check_named("recipe", name, RECIPES)
     if lr is not None and lr <= 0:
         raise ValueError(f"expected a learning rate above 0, found {lr:g}; leave --lr out for the recipe's")
     found = RECIPES[name]
