@@ -233,10 +233,5 @@ def sweep(
         print_json(result)
     elif dry_run:
         print(*result.get("commands", ()), sep="\n")
-    _end(problem)
-
-
-def _end(problem: str) -> None:
-    """Ends a sweep that met a problem; "" is none."""
     if problem:
         raise ValueError(problem)
