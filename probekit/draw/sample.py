@@ -129,8 +129,7 @@ class Subject:
 
     def features(self, images: Pixels) -> NDArray[np.float32]:
         """The feature maps `[n, h, w, D]`."""
-        found: NDArray[np.float32] = self.opened.map(images).permute(0, 2, 3, 1).contiguous().numpy()
-        return found
+        return self.opened.map(images).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from probekit.probes.measure import said_of_random
 from probekit.restore.load import adopt_alone
 from probekit.restore.opened import Opened, OpenedRun, open_encoder
 from probekit.restore.outside import Outside
-from probekit.results import stem_of, write_result
+from probekit.results import joined_name, refuse_twice, stem_of, write_result
 from probekit.weights import LAST, RANDOM, Weights
 
 TEST, CONFLICT = "test", "conflict"  # the set of an item itself; what is no item
@@ -93,8 +93,7 @@ def exam_runs(
         alone = adopt_alone(outside, size=asked.size, measured=weights, device=device, runs=runs, console=console)
         names = [str(runs / alone)]
     found = [run_or_newest(name, runs, console) for name in names or (None,)]
-    if len({run.path.resolve() for run in found}) < len(found):
-        raise ValueError("expected each run once, found one twice; leave one out")
+    refuse_twice(found)
     examined = []
     for run in found:
         console.print(f"examining {run.name}, {asked.preset} ...")
@@ -102,7 +101,7 @@ def exam_runs(
     results = [each.result for each in examined]
     told = {"results": results, "arguments": [run.argument for run in found], "differences": differences(examined)}
     if len(found) > 1:
-        chart = reports / f"exam-{'+'.join(run.name for run in found)[:100]}.png"
+        chart = reports / f"exam-{joined_name(found)}.png"
         console.print(f"chart of all: {names_of(save(draw_exam(results), chart))}")
     return told
 
@@ -123,7 +122,7 @@ def exam_run(opened: OpenedRun, asked: Exam, *, console: Console) -> Examined:
         notes = [*reader.left_out, *said_of_random(untrained, RANDOM_SEED)]
         for note in notes:
             console.print(f"note: {note}")
-        sitters = [_trained(opened, reader, asked), *_others(opened, untrained, reader, asked)]
+        sitters = [_trained(opened, reader), *_others(opened, untrained, asked)]
         frame = Frame(asked.size, asked.noise)
         sat = [sit(sitter, asked, frame, lambda line: console.print(f"  {line} ...")) for sitter in sitters]
         rows = [
@@ -162,13 +161,13 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
     }
 
 
-def _trained(opened: OpenedRun, reader: Reader, asked: Exam) -> Sitter:
+def _trained(opened: OpenedRun, reader: Reader) -> Sitter:
     pooling = opened.weights.reading.removeprefix("@") or opened.header["spec"]["pooling"]
     depends = {"encoder": opened.hash, "pooling": pooling, "device": opened.device.type}
     return _reading(reader, opened.row, ENCODER, opened.run.path / "exam", depends)
 
 
-def _others(opened: OpenedRun, untrained: Opened | None, reader: Reader, asked: Exam) -> Iterator[Sitter]:
+def _others(opened: OpenedRun, untrained: Opened | None, asked: Exam) -> Iterator[Sitter]:
     """Random weights of the same architecture, and who reads pixels."""
     shared = opened.run.path.parent / SHARED
     if untrained is not None:

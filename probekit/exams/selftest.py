@@ -113,8 +113,7 @@ def closed_forms(seed: int, *, blocks: int = 24) -> list[Row]:
     def draw(m: int, nuisance: Floats, turn: Floats) -> Floats:
         x = 0.3 * rng.standard_normal((m, 2, len(turn))) + rng.standard_normal((m, 1, 1)) * nuisance
         x[:, 1, 0] += 1.0
-        rows: Floats = (x @ turn).reshape(2 * m, len(turn)).astype(np.float32)
-        return rows
+        return (x @ turn).reshape(2 * m, len(turn)).astype(np.float32)
 
     rows = []
     for name, nuisance, measure in (

@@ -39,8 +39,7 @@ def average_drop(before: Floats, after: Floats) -> NDArray[np.float64]:
     mean is AD %.
     """
     y, o = before.astype(np.float64), after.astype(np.float64)
-    drop: NDArray[np.float64] = 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
-    return drop
+    return 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
 
 
 def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
@@ -51,8 +50,7 @@ def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
 def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
     """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`, NaN if Y is 1."""
     y, o = before.astype(np.float64), after.astype(np.float64)
-    gain: NDArray[np.float64] = 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
-    return gain
+    return 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
 
 
 def swap_order(
@@ -96,8 +94,7 @@ def embed(subject: Subject, inputs: Tensor) -> Tensor:
 def confidence(subject: Subject, inputs: Tensor, labels: Tensor) -> NDArray[np.float64]:
     """The probability of each image's class, `[N]`, on float32 images in [0, 1]."""
     assert subject.classifier is not None
-    found: NDArray[np.float64] = subject.classifier.probability(embed(subject, inputs), labels).double().cpu().numpy()
-    return found
+    return subject.classifier.probability(embed(subject, inputs), labels).double().cpu().numpy()
 
 
 def faithfulness(
@@ -186,8 +183,7 @@ def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int
 
 def _ask(subject: Subject, images: Tensor, target: Target) -> NDArray[np.float64]:
     """The target on uint8 images, `[N]`."""
-    asked: NDArray[np.float64] = target.score(embed(subject, as_inputs(images))).double().cpu().numpy()
-    return asked
+    return target.score(embed(subject, as_inputs(images))).double().cpu().numpy()
 
 
 def by_target(targets: Mapping[str, Any], row_target: str) -> list[str]:
