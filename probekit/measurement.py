@@ -19,6 +19,7 @@ Result = Mapping[str, Any]
 
 ENCODER, BASELINE = "encoder", "baseline"  # kinds of rows
 CHANCE = "chance"
+UNKNOWN: dict[str, Any] = {"value": None, "ci": None}  # a score that is not defined
 
 PARTS = "made_of"  # among the options of a result: those of other measurements
 MOST_VALUES = 3  # of an option that a title names
@@ -83,6 +84,11 @@ class Score:
         return {"value": self.value, "ci": self.ci} | ({"low": self.low} if self.low else {})
 
 
+def score_of(found: Mapping[str, Any]) -> Score:
+    """The score that results keep so."""
+    return Score(found["value"], found["ci"], found.get("low", 0.0))
+
+
 def score_cell(score: Mapping[str, Any] | None) -> Cell:
     """A score as results keep it: in %, or as it is where it may be negative."""
     if score is None:
@@ -121,6 +127,7 @@ class Measurement(ABC):
         leads: Whether it opens a report, its charts before its tables.
         terse: Whether a terminal shows its sentences alone, and its tables with --full.
         own_images: Whether it brings its images along, in place of a dataset's.
+        offered: Whether a report says how to measure it for a run that lacks it.
     """
 
     name: ClassVar[str]
@@ -136,6 +143,7 @@ class Measurement(ABC):
     leads: ClassVar[bool] = False
     terse: ClassVar[bool] = False
     own_images: ClassVar[bool] = False
+    offered: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least."""
@@ -169,8 +177,8 @@ class Measurement(ABC):
         return [row for row in result["rows"] if row["kind"] == ENCODER]
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Whether a report says how to measure it for a run, as `report.collect` reads it, that lacks it."""
-        return True
+        """Whether it is `offered` for a run, as `report.collect` reads it."""
+        return self.offered
 
     def answers(self, row: Row) -> tuple[Sequence[int], Sequence[int]] | None:
         """The true and the given class of each image that counts; None where images are not right or wrong."""

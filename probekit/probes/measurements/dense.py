@@ -176,19 +176,14 @@ class Dense(Probe):
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         found: dict[str, m.Score] = {}
         for kind, name in (("mIoU", "miou"), ("pixels right", "accuracy")):
-            found |= {f"{kind}, {each['name']}": _score(each[name]) for each in row["questions"]}
+            found |= {f"{kind}, {each['name']}": m.score_of(each[name]) for each in row["questions"]}
         for each in row["questions"]:
-            found |= {
-                f"IoU, {title}": _score(iou) for title, iou in zip(each["classes"][1:], each["iou"][1:], strict=True)
-            }
+            ious = zip(each["classes"][1:], each["iou"][1:], strict=True)
+            found |= {f"IoU, {title}": m.score_of(iou) for title, iou in ious}
         return found
 
     def main_scores(self, row: m.Row) -> dict[str, m.Score]:
         return {name: score for name, score in self.scores(row).items() if name.startswith("mIoU, ")}
-
-
-def _score(found: Mapping[str, Any]) -> m.Score:
-    return m.Score(found["value"], found["ci"])
 
 
 def _share(number: int, name: str) -> Callable[[m.Row], Cell]:

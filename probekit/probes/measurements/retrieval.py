@@ -101,7 +101,7 @@ class Retrieval(Probe):
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         found = row["scores"].items()
-        return {CALLED[metric]: m.Score(kept["value"], kept["ci"]) for metric, kept in found if metric in CALLED}
+        return {CALLED[metric]: m.score_of(kept) for metric, kept in found if metric in CALLED}
 
     def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
         if "predicted" not in row or "labels" not in row:
