@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Any
 
 from probekit.files import name_of, read_json
 from probekit.measurement import BASELINE, Measurement, read_result
 from probekit.run import Run, numbered, write_json
+from probekit.weights import LAST, Weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +59,16 @@ def stem_of(parts: Iterable[str], data: Path | None) -> str:
 def picture_of(run: Run, stem: str, chart: str) -> Path:
     """Where the chart of a result was drawn."""
     return run.figures / f"{stem}-{chart}.png"
+
+
+def typed_again(
+    command: str, run: Run, weights: Weights, words: Iterable[str], *, data: Path | None = None, seed: int = 0
+) -> str:
+    """What to type for the same result; `words`: of what is measured, `data`: the file that was named, if one was."""
+    typed = ["probekit", command, run.argument, *words]
+    typed += [] if data is None else ["--data", str(data)]
+    typed += ["--seed", str(seed)] if seed else []
+    return join([*typed, *([] if weights == LAST else ["--checkpoint", str(weights)])])
 
 
 def refuse_twice(runs: Sequence[Run]) -> None:

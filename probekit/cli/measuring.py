@@ -63,10 +63,7 @@ Runs = Annotated[
 ]
 Together = Annotated[
     Path | None,
-    typer.Option(
-        help="The picture of several runs, NAME.png, .svg or .pdf; default: reports/maps-RUN+RUN.png.",
-        rich_help_panel=shared.OUTPUT,
-    ),
+    shared.output(help="The picture of several runs, NAME.png, .svg or .pdf; default: reports/maps-RUN+RUN.png."),
 ]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
@@ -284,9 +281,8 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; Markdown and JSON are printed.",
-            rich_help_panel=shared.OUTPUT,
+        shared.output(
+            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; Markdown and JSON are printed."
         ),
     ] = None,
     as_json: shared.Json = False,

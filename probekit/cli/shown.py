@@ -50,11 +50,7 @@ def show(
     seed: shared.Seed = 0,
     whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The picture, NAME.png, .svg or .pdf; default: beside the file, or in the run.",
-            rich_help_panel=shared.OUTPUT,
-        ),
+        Path | None, shared.output(help="The picture, NAME.png, .svg or .pdf; default: beside the file, or in the run.")
     ] = None,
     formats: shared.Formats = "",
     as_json: shared.Json = False,

@@ -47,8 +47,6 @@ def blind(size: int) -> int:
     return 9 if size >= BASE_SIZE else 5
 
 
-CHANGED = "landolt"  # what invariance is asked about
-
 GREY = {"antialias": True}  # fractions of a pixel show with grey edges alone
 RING = {**GREY, "gap_ratio": 1.0, "rotation": 0.0}
 GAPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,8 +33,8 @@ from probekit.probes.measure import said_of_random
 from probekit.restore.load import adopt_alone
 from probekit.restore.opened import Opened, OpenedRun, open_encoder
 from probekit.restore.outside import Outside
-from probekit.results import joined_name, refuse_twice, stem_of, write_result
-from probekit.weights import LAST, RANDOM, Weights
+from probekit.results import joined_name, refuse_twice, stem_of, typed_again, write_result
+from probekit.weights import RANDOM, Weights
 
 TEST, CONFLICT = "test", "conflict"  # the set of an item itself; what is no item
 SHARED = ".exam"  # beside the runs: trials that do not depend on a run
@@ -148,7 +147,7 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
         "data_hash": _hash(asked),
         "protocol": asked.preset,
         "how": _how(asked),
-        "command": _command(opened, asked),
+        "command": typed_again("exam", opened.run, opened.weights, asked.words),
         "options": asked.options,
         "checkpoint": str(opened.weights),
         "checkpoint_hash": opened.hash,
@@ -308,10 +307,3 @@ def _how(asked: Exam) -> str:
         f"{plan.test} test pairs a level ({MORE[asked.preset]} where there is one level), "
         f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."
     )
-
-
-def _command(opened: OpenedRun, asked: Exam) -> str:
-    words = ["probekit", "exam", opened.run.argument, *asked.words]
-    if opened.weights != LAST:
-        words += ["--checkpoint", str(opened.weights)]
-    return shlex.join(words)

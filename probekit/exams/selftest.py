@@ -20,7 +20,6 @@ from probekit.output.terminal import show_table
 
 Row = dict[str, Any]
 Floats = NDArray[np.floating]
-Encode = Callable[[Floats], Floats]
 
 CLEAN = Frame(oracles.SIZE, 0.0)
 WHOLES = [name for name, item in ITEMS.items() if item.kind != LOCAL]

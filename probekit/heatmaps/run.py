@@ -31,9 +31,8 @@ from probekit.probes.measure import said_of_random
 from probekit.probes.protocol import Part, fit_label
 from probekit.restore.draw import draw_run
 from probekit.restore.opened import Opened, OpenedRun
-from probekit.results import stem_of, write_result
+from probekit.results import stem_of, typed_again, write_result
 from probekit.views.recipes import recipe_of
-from probekit.weights import LAST
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
 COMPANIONS = 15  # ours: of these beside each image for gradcam-loss, a batch of 16; each image takes 32 passes or more
@@ -152,7 +151,7 @@ def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: i
             "how": f"Maps of {told} of the split {settings['split']}{explained}.",
             "options": asked.options,
             "seed": seed,
-            "command": command(opened, asked, data, seed),
+            "command": typed_again("heatmap", run, opened.weights, asked.words, data=data, seed=seed),
             "fill": asked.fill,
             "black_ground": bool(np.median(work.truth.split.images) == 0),
             **found,
@@ -176,13 +175,6 @@ def coarse_maps(rows: Sequence[Row], run: str) -> str:
     names, (high, wide) = ", ".join(coarse), next(iter(coarse.values()))
     again = shlex.join(["probekit", "heatmap", run, "--maps", "occlusion,input-gradient"])
     return f"{names}: {high} x {wide} cells are too few to say where; for maps that have more type: {again}"
-
-
-def command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int, *more: str) -> str:
-    """What to type to get the same result; `more` stands behind the options of the maps."""
-    words = ["probekit", "heatmap", opened.run.argument, *(["--data", str(data)] if data else []), *asked.words, *more]
-    words += ["--seed", str(seed)] if seed else []
-    return shlex.join([*words, *(["--checkpoint", str(opened.weights)] if opened.weights != LAST else [])])
 
 
 def prepare(

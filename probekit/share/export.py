@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -17,7 +17,7 @@ from probekit.run import Run
 from probekit.share import hub
 from probekit.share.base import Format, Written
 from probekit.share.card import FILE, MARK, card
-from probekit.weights import Weights
+from probekit.weights import LAST, Weights
 
 
 def run_export_model(
@@ -49,7 +49,10 @@ def run_export_model(
     for each in written:
         console.print(f"wrote {folder / each.name}: {each.about}")
     console.print(f"wrote {folder / FILE}, its card: the licence is yours to choose")
-    console.print(f"next: probekit push {quote(run.argument)} USER/NAME")
+    named = list(dict.fromkeys(formats))
+    words = [] if named == [next(iter(EXPORTS))] else ["--to", ",".join(named)]
+    words += [] if opened.weights == LAST else ["--checkpoint", str(opened.weights)]
+    console.print(f"next: probekit push {join([run.argument, 'USER/NAME', *words])}")
     return {"path": str(folder), **_about(opened, written)}
 
 
