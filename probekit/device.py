@@ -93,9 +93,10 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16; a CPU without units for it emulates, 80 times slower (docs/log.md)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= AMPERE
-    # Torch has no public question for this yet.
+    # Torch has no public question for this yet. The second sees ONEDNN_MAX_CPU_ISA, which may keep the units out.
     units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in units)
+    used: bool = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)()
+    return used and any(getattr(torch.cpu, name, lambda: False)() for name in units)
 
 
 def with_precision(config: Config, device: torch.device) -> Config:

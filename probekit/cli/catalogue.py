@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -18,13 +19,22 @@ def catalogue(kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def print_catalogue(content: Mapping[str, list[dict[str, Any]]], console: Console) -> None:
-    """The same for readers, one line an entry."""
-    for kind, entries in content.items():
-        _, title, about, show = KINDS[kind]
-        if title:
-            console.print(_entry(title, about))
-        for entry in entries:
-            show(entry, console)
+    """The same for readers: all there is of one kind, or the names of several."""
+    if len(content) > 1:
+        for kind, entries in content.items():
+            console.print(_entry(kind, ", ".join(entry["name"] for entry in entries)), soft_wrap=False)
+        console.print(f"next: probekit list {next(iter(content))}   (what they are, and their parameters)")
+        return
+    ((kind, entries),) = content.items()
+    _, title, about, show = KINDS[kind]
+    if title:
+        console.print(_entry(title, about))
+    for entry in entries:
+        show(entry, console)
+    if kind == "generators":
+        console.print("parameters of all generators but those named above")
+        for parameter in _common().values():
+            console.print(_parameter_line(parameter))
     console.print("next: probekit gen rect-tri   or   probekit pretrain conrec")
 
 
@@ -83,9 +93,19 @@ def _show_generator(generator: dict[str, Any], console: Console) -> None:
     console.print(f"  default sizes: {generator['default_n']} train, {generator['default_n_test']} test")
     for line in told(generator["certificate"]):
         console.print(f"  {line}")
-    console.print("  parameters, for --set NAME=VALUE:")
+    common = _common()
+    lacks = common.keys() - {parameter["name"] for parameter in generator["parameters"]}
+    without = f", but {', '.join(name for name in common if name in lacks)}" if lacks else ""
+    console.print(f"  parameters, for --set NAME=VALUE, beside those of all generators{without}:")
     for parameter in generator["parameters"]:
-        console.print(_parameter_line(parameter))
+        if parameter != common.get(parameter["name"]):
+            console.print(_parameter_line(parameter))
+
+
+def _common() -> dict[str, dict[str, Any]]:
+    from generators.parameters import COMMON
+
+    return {parameter.name: asdict(parameter) for parameter in COMMON}
 
 
 def _show_method(method: dict[str, Any], console: Console) -> None:

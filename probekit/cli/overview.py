@@ -58,7 +58,7 @@ def runs(as_json: Json = False, names_only: Names = False) -> None:
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(help=f"One of {', '.join(KINDS)}; default: all.", autocompletion=kinds_like),
+        typer.Argument(help=f"One of {', '.join(KINDS)}; default: the names of all.", autocompletion=kinds_like),
     ] = None,
     as_json: Json = False,
     names_only: Names = False,

@@ -119,6 +119,20 @@ def test_every_kind_is_listed_alone_with_its_entries(tmp_path: Path, kind: str) 
     assert typed("list", kind, "-q", cwd=tmp_path).stdout.split() == names
 
 
+def test_without_a_kind_the_names_of_all_fit_a_screen_or_two(tmp_path: Path) -> None:
+    listed = typed("list", cwd=tmp_path).stdout
+    assert len(listed.splitlines()) < 50
+    named = " ".join(listed.split())
+    assert not [name for name in typed("list", "-q", cwd=tmp_path).stdout.split() if f" {name}" not in named]
+
+
+def test_what_all_generators_take_is_listed_once(tmp_path: Path) -> None:
+    listed = typed("list", "generators", cwd=tmp_path).stdout
+    assert listed.count("    blur_sd ") == 1
+    assert listed.count("    rotation ") == 4, "two published recipes turn by whole degrees, landolt by few"
+    assert "  parameters, for --set NAME=VALUE, beside those of all generators, but rotation, " in listed
+
+
 def test_every_word_of_the_glossary_is_known_in_order() -> None:
     lines = (ROOT / "docs/glossary.md").read_text().splitlines()
     assert len([line for line in lines if line.startswith("- ")]) == len(glossary()) == 21

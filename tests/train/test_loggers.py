@@ -265,6 +265,18 @@ def test_one_that_cannot_begin_is_refused_in_one_line(
     assert not [path for path in tmp_path.iterdir() if path.is_dir()], "no failed run is left of what never began"
 
 
+def test_a_server_that_is_not_there_is_given_up_soon(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", waited.append)
+    with pytest.raises(ValueError, match=r"^mlflow cannot begin: expected a store of MLflow at http://127.0.0.1:9, "):
+        train(data, tmp_path, epochs=1, log=["mlflow"])
+    assert sum(waited) < 10, "MLflow's own seven tries wait for over two minutes"
+
+
 def test_a_resumed_run_may_log_elsewhere_or_nowhere(data: Path, tmp_path: Path) -> None:
     run, _ = train(data, tmp_path, epochs=1, log=["tensorboard"])
     quiet = Console(quiet=True)

@@ -25,6 +25,8 @@ class MLflow(Logger):
     """A run of the same name in an experiment; resumed, it is the same run there, by its id."""
 
     def __init__(self, begun: Begun) -> None:
+        # Twice again, five seconds: MLflow asks a server that is not there for over a minute, at every call.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         try:
             self.client = MlflowClient()
             self.key = begun.key or self._create(begun)
