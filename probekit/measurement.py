@@ -128,6 +128,7 @@ class Measurement(ABC):
         terse: Whether a terminal shows its sentences alone, and its tables with --full.
         own_images: Whether it brings its images along, in place of a dataset's.
         offered: Whether a report says how to measure it for a run that lacks it.
+        names: Those that `numbers` may have; one that ends in a space or in "=" goes on.
     """
 
     name: ClassVar[str]
@@ -144,6 +145,7 @@ class Measurement(ABC):
     terse: ClassVar[bool] = False
     own_images: ClassVar[bool] = False
     offered: ClassVar[bool] = True
+    names: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least."""
@@ -237,8 +239,8 @@ class Measurement(ABC):
         return None
 
     def named(self) -> tuple[str, ...]:
-        """The names that `numbers` may have; one that ends in a space or in "=" goes on."""
-        return ()
+        """`names`, as its options have them."""
+        return self.names
 
     def measures(self, number: str) -> bool:
         """Whether it can have a number of that name."""

@@ -100,9 +100,11 @@ def heatmap(
             f"expected layer='all' or none, found {layer!r}; one layer is read by load(.., layer={layer!r})"
         )
     asked, info = _asked(Heatmap, options), _info(data)
-    measure = heatmap_run if layer is None else depth_run
     with _run_of(encoder, info) as (opened, path):
-        return Result(measure(opened, asked, data=path, seed=seed, console=_console(verbose)), _gallery(opened, layer))
+        about: dict[str, Any] = {"data": path, "seed": seed, "console": _console(verbose)}
+        if layer is not None:
+            return Result(depth_run(opened, asked, **about))
+        return Result(heatmap_run(opened, asked, **about).result, _gallery(opened))
 
 
 def exam(encoder: Encoder, *, verbose: bool = False, **options: Any) -> Result:
@@ -140,10 +142,10 @@ def report(*runs: str | Path | Opened, out: str | Path | None = None) -> Path:
     return written
 
 
-def _gallery(opened: OpenedRun, layer: str | None) -> dict[str, bytes]:
+def _gallery(opened: OpenedRun) -> dict[str, bytes]:
     """The picture that was drawn last, which is of the result."""
     drawn = sorted(opened.run.figures.glob("heatmap-*gallery.png"), key=lambda path: path.stat().st_mtime_ns)
-    return {} if layer or not drawn else {"gallery": drawn[-1].read_bytes()}
+    return {"gallery": drawn[-1].read_bytes()} if drawn else {}
 
 
 def _asked(kind: type[M], options: Mapping[str, Any]) -> M:

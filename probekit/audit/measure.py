@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,35 +28,6 @@ NUMBERS = ("kept", "all_left", "none_left", "equal", "other_side")
 ALL = 0.999  # of the evidence: rounding
 
 Floats = NDArray[np.float64]
-
-
-class Share(TypedDict):
-    """A mean over images with its 95 % interval; None where it is not known."""
-
-    mean: float | None
-    ci: list[float] | None
-
-
-class Row(TypedDict):
-    """What the crops of one size of a recipe leave of one class factor.
-
-    enlarged: pixels of the view that one of the file's images becomes along a side: the median, 5 and 95 %.
-    """
-
-    recipe: str
-    views: str
-    crops: str
-    size: list[int]
-    factor: str
-    n: int
-    undefined: int
-    views_an_image: int
-    kept: Share
-    all_left: Share
-    none_left: Share
-    equal: Share
-    other_side: Share | None
-    enlarged: list[float]
 
 
 @dataclass(frozen=True)
@@ -119,10 +90,11 @@ def audit(
         say: Is given a line for each recipe.
 
     Returns:
-        What `--json` prints: schema, data, data_hash, generator, split, n, size, seed, rows (`Row`), notes.
+        What `--json` prints: schema, data, data_hash, generator, split, n, size, seed, rows, one for the crops of each
+        size of a recipe and each class factor, and notes.
     """
     mirrors, info = sides(truth), truth.info
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     for each in recipes:
         say(f"{each.name}: {each.recipe.about} ...")
         scenes = scenes_of(truth, each.max_size)
@@ -225,11 +197,18 @@ def counted(pair: Pair) -> Tensor:
     return torch.stack([number.double() for number in found])
 
 
-def _row(asked: Chosen, crops: str, tally: Tally, scenes: Scenes, name: str, mirror: Sides, seed: int) -> Row:
-    """Pairs that were equal before any view are left out: there is nothing that a view could take."""
+def _row(
+    asked: Chosen, crops: str, tally: Tally, scenes: Scenes, name: str, mirror: Sides, seed: int
+) -> dict[str, Any]:
+    """What the crops of one size leave of one class factor: of each of `NUMBERS` mean and ci, None where it is unknown.
+
+    enlarged: pixels of the view that one of the file's images becomes along a side: the median, 5 and 95 %. Pairs that
+    were equal before any view are left out: there is nothing that a view could take.
+    """
     differ = (scenes.images != scenes.others[name]).flatten(1).any(1) & (scenes.evidence[name].sum((1, 2)) > 0)
     means = tally.sums[name][:, differ.numpy()] / tally.views
-    shares = {number: _share(mean, seed) for number, mean in zip(NUMBERS, means, strict=True)}
+    found = (mean_over_images(mean, seed=seed) for mean in means)
+    shares = {number: {"mean": each["mean"], "ci": each["ci"]} for number, each in zip(NUMBERS, found, strict=True)}
     return {
         "recipe": asked.name,
         "views": asked.views.recipe,
@@ -239,15 +218,6 @@ def _row(asked: Chosen, crops: str, tally: Tally, scenes: Scenes, name: str, mir
         "n": means.shape[1],
         "undefined": len(differ) - means.shape[1],
         "views_an_image": tally.views,
-        "kept": shares["kept"],
-        "all_left": shares["all_left"],
-        "none_left": shares["none_left"],
-        "equal": shares["equal"],
-        "other_side": None if mirror.changed is None else shares["other_side"],
+        **shares | ({"other_side": None} if mirror.changed is None else {}),
         "enlarged": [float(end) for end in np.percentile(np.concatenate(tally.enlarged), ENDS) / scenes.shrink],
     }
-
-
-def _share(means: Floats, seed: int) -> Share:
-    found = mean_over_images(means, seed=seed)
-    return {"mean": found["mean"], "ci": found["ci"]}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from probekit.detection.model import weights_of
-from probekit.detection.pictures import Batches, Pictures, in_batches
+from probekit.detection.pictures import Batches, Pictures
 from probekit.detection.protocol import MOMENTUM, Recipe
 from probekit.device import told
 from probekit.files import replaced_file
@@ -132,8 +132,9 @@ def find(
     detector.eval()
     transform: Any = detector.transform
     found: list[Found] = []
-    for rows in in_batches(len(pictures), recipe.batch if recipe.test_scale else 1):
-        images = [pictures.image(row).to(device) for row in rows]
+    step = recipe.batch if recipe.test_scale else 1
+    for begin in range(0, len(pictures), step):
+        images = [pictures.image(row).to(device) for row in range(begin, min(begin + step, len(pictures)))]
         transform.min_size = (recipe.test_scale or min(images[0].shape[1:]),)
         for each in detector(images):
             masks = (each["masks"][:, 0] > SURE).cpu().numpy() if recipe.masked else None

@@ -96,12 +96,12 @@ def _element(cells: Floats) -> Floats:
     return np.stack([cells[scene, 2 * (scene % 2)], cells[scene, 2 * (scene % 2) + 1]], axis=1)
 
 
-def _agreeing(cells: Floats) -> Floats:
-    return cells[:, AGREE]
-
-
 WHOLE, ELEMENT, DISAGREEING = "whole", "element", "disagreeing"
-QUESTIONS: dict[str, Callable[[Floats], Floats]] = {WHOLE: _whole, ELEMENT: _element, DISAGREEING: _agreeing}
+QUESTIONS: dict[str, Callable[[Floats], Floats]] = {
+    WHOLE: _whole,
+    ELEMENT: _element,
+    DISAGREEING: lambda cells: cells[:, AGREE],
+}
 
 
 def followed(trial: Trial) -> NDArray[np.float64]:

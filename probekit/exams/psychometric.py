@@ -127,15 +127,9 @@ def orders(values: Floats) -> Doubles:
 
 
 def resampled(values: Floats, *, kind: Kind, draws: int = DRAWS, seed: int) -> Doubles:
-    """The share at every level in each draw of `means`, `[draws, L]`.
+    """The share at every level in each draw of `means`, `[draws, L]`; `values` as of `areas`.
 
     An area's draws are those of its projection (Hájek): the mean of what each pair contributes.
-
-    Args:
-        values: As of `areas`.
-        kind: Areas, or orders within pairs.
-        draws: How many.
-        seed: Decides them: with the same seed, the same pairs are drawn.
     """
     return means(_OF_PAIRS[kind](values), draws=draws, seed=seed)
 
@@ -171,8 +165,7 @@ def threshold(
         levels: `[L]` in px, ascending.
         values: `[S, L, 2n]`, of S read-outs that were trained on pairs of other seeds; pairs as of `areas`.
         kind: Areas, or orders within pairs.
-        draws: How many resamples.
-        seed: Decides them.
+        draws: How many resamples, which the seed decides.
     """
     levels = np.asarray(levels, np.float64)
     assert values.shape[1] == len(levels), f"expected values of {len(levels)} levels, found {values.shape[1]}"

@@ -247,7 +247,7 @@ def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]],
     verdicts = check(cheap, work.trained, work.fresh, part, seed=work.seed)
     for entry in scored:
         if entry["encoder"] == "trained" and entry["name"] in verdicts:
-            entry["sanity_check"] = verdicts[entry["name"]].as_dict()
+            entry["sanity_check"] = verdicts[entry["name"]]
 
 
 def uniform(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:

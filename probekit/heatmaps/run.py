@@ -105,27 +105,22 @@ class Subjects:
         return Classifier.of(space, probe, classes=self.classes, device=self.images.device)
 
 
-def heatmap_run(
-    opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console
-) -> dict[str, Any]:
-    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/ (docs/heatmaps.md).
-
-    `data` None is the run's own. A ValueError if a map cannot be drawn of this encoder, or the data do not fit.
-    """
-    return look(opened, asked, data=data, seed=seed, console=console).result
-
-
 @dataclass(frozen=True)
 class Looked:
-    """What `heatmap_run` gives, and what a picture is drawn of: the images, and the maps of the trained encoder."""
+    """A result, and what a picture is drawn of: the images, and the maps of the trained encoder."""
 
     result: dict[str, Any]
     truth: Truth
     rows: list[Row]
 
 
-def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console) -> Looked:
-    """As `heatmap_run`."""
+def heatmap_run(
+    opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console
+) -> Looked:
+    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/ (docs/heatmaps.md).
+
+    `data` None is the run's own. A ValueError if a map cannot be drawn of this encoder, or the data do not fit.
+    """
     started, run = time.monotonic(), opened.run
     info, known = opened.dataset(data)
     for line in known:

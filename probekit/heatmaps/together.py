@@ -11,7 +11,7 @@ from probekit.data.split import check_channels
 from probekit.h5 import read_info
 from probekit.heatmaps.draw import draw_together
 from probekit.heatmaps.measurement import Heatmap
-from probekit.heatmaps.run import look
+from probekit.heatmaps.run import heatmap_run
 from probekit.output.pictures import check_picture, names_of, save
 from probekit.restore.opened import OpenedRun
 from probekit.results import joined_name, refuse_twice
@@ -36,7 +36,7 @@ def heatmap_runs(
         out = folder / f"maps-{joined_name([each.run for each in opened])}.png" if out is None else out
         check_picture(out)
         _check(opened, data)
-    found = [look(each, asked, data=data, seed=seed, console=console) for each in opened]
+    found = [heatmap_run(each, asked, data=data, seed=seed, console=console) for each in opened]
     results = [each.result for each in found]
     if out is not None:
         figure = draw_together(results, found[0].truth, [each.rows for each in found])

@@ -62,6 +62,7 @@ class Attentive(Probe):
     baselines = (RANDOM, m.CHANCE)
     followable = False
     offered = False  # it takes minutes
+    names = ("attentive", "attentive, top-5")
 
     def how(self, conditions: "Conditions") -> str:
         return self.about.format(summary=QUERIES[self.queries])
@@ -117,9 +118,6 @@ class Attentive(Probe):
                 f"{100 * beside['accuracy']:.1f} % (McNemar's exact test, 5 %)."
             )
         return told
-
-    def named(self) -> tuple[str, ...]:
-        return "attentive", "attentive, top-5"
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         return answer_scores("attentive", row)

@@ -61,6 +61,7 @@ class Dense(Probe):
     needs = ()
     several = True
     of_layer = (PIXELS, PLACE, CEILING)
+    names = ("mIoU, ", "IoU, ", "pixels right, ")
 
     def check(self, conditions: "Conditions") -> None:
         from probekit.h5 import read_info
@@ -169,9 +170,6 @@ class Dense(Probe):
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return bool((run["data"] or {}).get("masks"))
-
-    def named(self) -> tuple[str, ...]:
-        return "mIoU, ", "IoU, ", "pixels right, "
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         found: dict[str, m.Score] = {}

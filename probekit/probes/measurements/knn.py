@@ -37,6 +37,7 @@ class KNN(Probe):
     )
     shape = KNNRow
     fits = False
+    names = ("kNN", "kNN, top-5", "kNN, k=")
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         from probekit.probes.knn import knn, majority
@@ -64,9 +65,6 @@ class KNN(Probe):
         }
         how = "Last columns: the monitors of the papers, nothing chosen." if fixed else ""
         return [m.rows_table("scores", self.title, columns, rows, how=how)]
-
-    def named(self) -> tuple[str, ...]:
-        return "kNN", "kNN, top-5", "kNN, k="
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         found = answer_scores("kNN", row)

@@ -173,6 +173,7 @@ class Linear(Probe):
     )
     shape = LinearRow
     main = ("linear", "linear, top-5")
+    names = ("linear", "linear, top-5", "linear: ")
     baselines = (RANDOM, m.CHANCE, "ink statistics", "raw pixels", "patch bag")
 
     def unasked(self, info: "DatasetInfo") -> bool:
@@ -205,9 +206,6 @@ class Linear(Probe):
             [(row["name"], f"{percent(row['accuracy']).number} %") for row in others],
             [(name, f"{percent(found['accuracy']).number} %") for name, found in encoder.get("factors", {}).items()],
         )
-
-    def named(self) -> tuple[str, ...]:
-        return "linear", "linear, top-5", "linear: "
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         factors = row["factors"].items()

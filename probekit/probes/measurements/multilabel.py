@@ -90,6 +90,7 @@ class Multilabel(Probe):
     several = True
     replaces = ("linear",)
     offered = False  # it is measured unasked where it makes sense
+    names = (*(f"mAP, {form}" for form in AP_FORMS), "AP, ")
 
     def unasked(self, info: "DatasetInfo") -> bool:
         return info.multilabel
@@ -104,9 +105,6 @@ class Multilabel(Probe):
 
     def tables(self, result: m.Result) -> list[Table]:
         return precision_tables(result, self.title)
-
-    def named(self) -> tuple[str, ...]:
-        return (*(f"mAP, {form}" for form in AP_FORMS), "AP, ")
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         return precision_scores(row)

@@ -69,6 +69,7 @@ class Reconstruction(Probe):
     fits = False
     followable = False
     of_features = False
+    names = (PREFIX,)
 
     @property
     def needs_evidence(self) -> bool:
@@ -140,9 +141,6 @@ class Reconstruction(Probe):
     def proposed(self, run: Mapping[str, Any]) -> bool:
         """Where a loss of reconstruction had a weight, on images of a generator."""
         return bool(run["config"].get("method_options", {}).get("alpha") and (run["data"] or {}).get("generator"))
-
-    def named(self) -> tuple[str, ...]:
-        return (PREFIX,)
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         """For each factor the largest place painted over, the others seen: what runs are compared by."""

@@ -61,6 +61,7 @@ class Retrieval(Probe):
     needs = ("test",)
     fits = False
     main = ("rank-1", "mAP")
+    names = tuple(CALLED.values())
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         from probekit.probes.retrieval import by_chance, retrieval
@@ -95,9 +96,6 @@ class Retrieval(Probe):
         title = f"Nearest images by cosine, {result['run']} on {name_of(Path(result['data']))}"
         draw = partial(_gallery, row, result["data"], title)
         return [Chart("gallery", "Nearest images", how, draw, photographs=True)] if row["gallery"] else []
-
-    def named(self) -> tuple[str, ...]:
-        return tuple(CALLED.values())
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         found = row["scores"].items()

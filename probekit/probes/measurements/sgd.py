@@ -107,6 +107,7 @@ class SGD(Probe):
     several = True
     followable = False
     offered = False  # it takes minutes
+    names = ("SGD head", "SGD head, top-5", "SGD head, best on test")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,9 +152,6 @@ class SGD(Probe):
         line = f"Best epoch on test (as the papers choose): {100 * best['score']:.1f} % at {best['epoch']} of {last}."
         first = [] if "map" in row else answer_sentences(result)[:1]
         return [*(told.replace("linear probe, protocol", "SGD head, recipe") for told in first), line]
-
-    def named(self) -> tuple[str, ...]:
-        return "SGD head", "SGD head, top-5", "SGD head, best on test"
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         found = {"SGD head": precision_scores(row)[f"mAP, {FIRST}"]} if "map" in row else answer_scores("SGD head", row)
