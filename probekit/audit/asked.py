@@ -34,15 +34,10 @@ class Chosen:
 
 
 def chosen(name: str, *, preset: str, settings: Sequence[str]) -> list[Chosen]:
-    """The recipe that a name stands for, or all of them.
+    """The recipe that a name stands for, a recipe's or a method's, or all of them, "all".
 
-    Args:
-        name: A recipe, a method, or "all".
-        preset: Whose settings they have.
-        settings: "views.max_size=64" each, as after `--set`.
-
-    Raises:
-        ValueError: If there is no such recipe or setting, or one that concerns no view.
+    `preset`: whose settings they have; `settings`: "views.max_size=64" each, as after `--set`. A ValueError if there is
+    no such recipe or setting, or one that concerns no view.
     """
     other = next((key for key in parse_overrides(settings) if key not in OF_VIEWS), None)
     if other is not None:

@@ -67,8 +67,7 @@ class Tally:
 def read_scenes(info: DatasetInfo, n: int) -> Truth:
     """So many images of train, or of the first split, with counterfactuals that have the images' own noise.
 
-    Raises:
-        ValueError: If no generator drew the images, or it draws other ones now.
+    A ValueError if no generator drew the images, or it draws other ones now.
     """
     truth = read_truth(with_shared_noise(info), info.first.name, n)
     if not truth.counterfactuals:
@@ -82,16 +81,11 @@ def read_scenes(info: DatasetInfo, n: int) -> Truth:
 def audit(
     truth: Truth, recipes: Sequence[Chosen], *, views: int, seed: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Audits recipes on the images of `read_scenes`.
+    """Audits recipes on the images of `read_scenes`; `say` is given a line for each.
 
-    Args:
-        views: Views of whole size of each image, at least: those that a recipe makes at once are taken together.
-        seed: Decides the views and the resampling of images.
-        say: Is given a line for each recipe.
-
-    Returns:
-        What `--json` prints: schema, data, data_hash, generator, split, n, size, seed, rows, one for the crops of each
-        size of a recipe and each class factor, and notes.
+    `views`: of whole size of each image, at least: those that a recipe makes at once are taken together. The seed
+    decides the views and the resampling of images. Gives what `--json` prints: schema, data, data_hash, generator,
+    split, n, size, seed, rows, one for the crops of each size of a recipe and each class factor, and notes.
     """
     mirrors, info = sides(truth), truth.info
     rows: list[dict[str, Any]] = []

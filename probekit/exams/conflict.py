@@ -49,9 +49,8 @@ def draw(radius: float, n: int, frame: Frame, *, seed: int, split: str) -> Pixel
 def answer(observer: Observer, plan: Plan, frame: Frame, seeds: Sequence[int]) -> dict[str, Trials]:
     """What an observer answers, by question; the levels are `RADII`.
 
-    Returns:
-        WHOLE and ELEMENT: pairs that differ in one cue, the other as often the one as the other. DISAGREE: a circle of
-        squares, then a square of discs, above 0 for what a square of squares has.
+    WHOLE and ELEMENT: pairs that differ in one cue, the other as often the one as the other. DISAGREEING: a circle of
+    squares, then a square of discs, above 0 for what a square of squares has.
     """
     found: dict[str, dict[Output, list[list[Floats]]]] = {question: {} for question in QUESTIONS}
     for radius in RADII:

@@ -57,14 +57,9 @@ MORE = {"quick": 60, "full": 160}
 def answer(
     item: Item, observer: Observer, plan: Plan, tests: Sequence[Pixels], frame: Frame, seeds: Sequence[int]
 ) -> list[Trials]:
-    """What an observer answers to sets of test images, after it was trained on pairs of the item.
+    """The trials of an observer of sets of test images, after it was trained on pairs of the item.
 
-    Args:
-        tests: Each `[L, n, 2, H, W]`.
-        seeds: Of training pairs, each with a read-out of its own.
-
-    Returns:
-        The trials of each set.
+    `tests`: each `[L, n, 2, H, W]`; `seeds`: of training pairs, each with a read-out of its own.
     """
     read = [observer.read(flat(images)) for images in tests]
     values: list[dict[Output, list[tuple[Floats, Floats]]]] = [{} for _ in tests]

@@ -137,11 +137,7 @@ def read_names(text: str) -> tuple[str, ...]:
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
-    """Whole numbers with commas between.
-
-    Raises:
-        ValueError: For anything else.
-    """
+    """Whole numbers with commas between; a ValueError for anything else."""
     try:
         return tuple(dict.fromkeys(int(name) for name in read_names(text)))
     except ValueError:

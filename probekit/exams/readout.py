@@ -63,14 +63,9 @@ class Trained:
 
 
 def ridge(x: Features, *, strengths: Sequence[float] = STRENGTHS) -> Readout:
-    """The read-out that is fitted on pairs.
+    """The read-out that is fitted on pairs `[2p, D]`, p at least 4; a ValueError if a feature is NaN or infinite.
 
-    Args:
-        x: `[2p, D]`, p at least 4; rows 2i and 2i + 1 are classes 0 and 1.
-        strengths: Of the penalty, in mean squares of a feature; of equally good ones the first is taken.
-
-    Raises:
-        ValueError: If a feature is NaN or infinite.
+    `strengths`: of the penalty, in mean squares of a feature; of equally good ones the first is taken.
     """
     table, pairs = _Table(x), np.arange(len(x) // 2)
     return table.fit(pairs, table.strength(pairs, strengths))
@@ -79,14 +74,9 @@ def ridge(x: Features, *, strengths: Sequence[float] = STRENGTHS) -> Readout:
 def train(x: Features, level: Ints, held: NDArray[np.bool_], easy: Collection[int]) -> Trained:
     """The read-out of the better of two regimens, by its area on held pairs; "easy" where they are equal.
 
-    Args:
-        x: `[2p, D]`, pairs as `ridge` takes them.
-        level: `[p]`, the level of each pair, at least 0.
-        held: `[p]`, pairs that choose the regimen and are not fitted; none where there is one level.
-        easy: The levels whose pairs make the regimen "easy".
-
-    Raises:
-        ValueError: If a feature is NaN or infinite.
+    `x`: `[2p, D]`, pairs as of `ridge`, which refuses the same; `level`: `[p]`, that of each pair, at least 0; `held`:
+    `[p]`, pairs that choose the regimen and are not fitted, none where there is one level; `easy`: the levels whose
+    pairs make the regimen "easy".
     """
     pairs = np.flatnonzero(~held)
     pairs = pairs[np.argsort(level[pairs], kind="stable")]  # so that every fourth, too, is of all levels

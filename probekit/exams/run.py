@@ -72,19 +72,11 @@ def exam_runs(
     reports: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Examines encoders, one after another; several share a chart and a table of their differences.
+    """Examines encoders, one after another; several share a chart, in `reports`, and a table of their differences.
 
-    Args:
-        names: Runs, by name or path; none is the newest.
-        outside: An encoder from elsewhere in their place.
-        weights: Which of a run's, and how they are pooled.
-        reports: The folder of the chart of several.
-
-    Returns:
-        {"results": as `exam_run`, "arguments": what names each run, "differences": as `compared.differences`}.
-
-    Raises:
-        ValueError: As `exam_run`, or if a run is named twice.
+    `names`: runs, by name or path, none is the newest; `outside`: an encoder from elsewhere in their place. Gives
+    {"results": as `exam_run`, "arguments": what names each run, "differences": as `compared.differences`}. A ValueError
+    as of `exam_run`, or if a run is named twice.
     """
     if outside is not None:
         if names:
@@ -108,11 +100,8 @@ def exam_runs(
 def exam_run(opened: OpenedRun, asked: Exam, *, console: Console) -> Examined:
     """Examines a run's encoder beside observers whose answers are known, and writes results/ and figures/.
 
-    Returns:
-        What was written (docs/exam.md), and what the embedding answered.
-
-    Raises:
-        ValueError: If the encoder does not take images of this size, or has no such layer.
+    Gives what was written (docs/exam.md), and what the embedding answered. A ValueError if the encoder does not take
+    images of this size, or has no such layer.
     """
     started, run = time.monotonic(), opened.run
     with run.locked("exam"):

@@ -37,14 +37,9 @@ SIGMAS = 3.5  # standard errors that an area at chance may be off
 
 
 def run_selftest(seed: int, console: Console) -> list[Row]:
-    """All checks, and a table of what they found.
+    """All checks: rows {name, expected, found, tolerance, passed}, passed within the tolerance; prints them as a table.
 
-    Args:
-        seed: Of noise, nuisances and simulated answers; the tolerances hold for nearly all.
-        console: Where the table goes.
-
-    Returns:
-        Rows {name, expected, found, tolerance, passed}; passed where found is within the tolerance of what is expected.
+    The seed is of noise, nuisances and simulated answers; the tolerances hold for nearly all.
     """
     rows = []
     for about, check in CHECKS.items():

@@ -40,11 +40,7 @@ Sets = dict[str, Trials]  # by the name of a set of test images
 
 
 def kept(folder: Path, item: str, depends: Mapping[str, Any], make: Callable[[], Sets]) -> Sets:
-    """The trials of an item, made only if the folder does not hold them yet.
-
-    Args:
-        depends: JSON-able: all that they depend on.
-    """
+    """The trials of an item, made only if the folder does not hold them yet; `depends`: all that they depend on."""
     text = json.dumps({**depends, "item": item, "format": FORMAT}, sort_keys=True)
     path = folder / f"{item}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
     if (found := _read(path)) is not None:
