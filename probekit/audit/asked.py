@@ -15,17 +15,11 @@ OF_VIEWS = (*(f"views.{field.name}" for field in fields(ViewsConfig)), "data.max
 
 @dataclass(frozen=True)
 class Chosen:
-    """A recipe as a run would take it.
+    """A recipe as a run would take it."""
 
-    Attributes:
-        name: What was asked for, a recipe or a method.
-        views: Its settings.
-        max_size: Larger images are averaged down to so many pixels first.
-    """
-
-    name: str
-    views: ViewsConfig
-    max_size: int
+    name: str  # what was asked for, a recipe or a method
+    views: ViewsConfig  # its settings
+    max_size: int  # larger images are averaged down to so many pixels first
 
     @property
     def recipe(self) -> Recipe:

@@ -32,36 +32,22 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scenes:
-    """Images as a recipe gets them, and what is known of them.
+    """Images as a recipe gets them, and what is known of them."""
 
-    Attributes:
-        images: uint8 [N, C, H, W].
-        others: By class factor, their counterfactuals.
-        evidence: By class factor, float32 [N, H, W] in [0, 1].
-        shrink: How many pixels of the file's images one of them is along a side.
-    """
-
-    images: Tensor
-    others: dict[str, Tensor]
-    evidence: dict[str, Tensor]
-    shrink: float
+    images: Tensor  # uint8 [N, C, H, W]
+    others: dict[str, Tensor]  # by class factor, their counterfactuals
+    evidence: dict[str, Tensor]  # by class factor, float32 [N, H, W] in [0, 1]
+    shrink: float  # how many pixels of the file's images one of them is along a side
 
 
 @dataclass
 class Tally:
-    """What is counted of the views of one size.
+    """What is counted of the views of one size."""
 
-    Attributes:
-        size: (h, w) of the views.
-        sums: By class factor, float64 `[5, N]`: the sum over an image's views of each of `NUMBERS`.
-        views: How many each image has.
-        enlarged: `enlarged` of the views, one array for each batch.
-    """
-
-    size: tuple[int, int]
-    sums: dict[str, Floats]
-    views: int = 0
-    enlarged: list[Floats] = field(default_factory=list)
+    size: tuple[int, int]  # (h, w) of the views
+    sums: dict[str, Floats]  # by class factor, float64 `[5, N]`: the sum over an image's views of each of `NUMBERS`
+    views: int = 0  # how many each image has
+    enlarged: list[Floats] = field(default_factory=list)  # `enlarged` of the views, one array for each batch
 
 
 def read_scenes(info: DatasetInfo, n: int) -> Truth:
@@ -158,19 +144,13 @@ def seen_in(views: Views, maker: ViewMaker, drawn: Drawn) -> Tensor:
 
 @dataclass(frozen=True)
 class Pair:
-    """Views of B images and the same views of their counterfactuals.
-
-    Attributes:
-        evidence: float32 [B, H, W].
-        seen: As `seen_in`.
-        turned: float [B], whether the mirror image shows another value; None where that is not known.
-    """
+    """Views of B images and the same views of their counterfactuals."""
 
     own: Views
     other: Views
-    evidence: Tensor
-    seen: Tensor
-    turned: Tensor | None
+    evidence: Tensor  # float32 [B, H, W]
+    seen: Tensor  # as `seen_in`
+    turned: Tensor | None  # float [B], whether the mirror image shows another value; None where that is not known
 
 
 def counted(pair: Pair) -> Tensor:

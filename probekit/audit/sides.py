@@ -19,16 +19,10 @@ READABLE = 0.95  # of the pairs must be read right, both sides, or nothing is to
 
 @dataclass(frozen=True)
 class Sides:
-    """What the mirror does to one class factor.
+    """What the mirror does to one class factor: `changed` `[N]` is 1 where its image shows another value, else 0."""
 
-    Attributes:
-        changed: float `[N]`: 1 where the mirror image shows another value, 0 where the same, NaN where the reader errs;
-            None where it is not known.
-        why: Why it is not known, or "".
-    """
-
-    changed: NDArray[np.float64] | None
-    why: str = ""
+    changed: NDArray[np.float64] | None  # NaN where the reader errs; None where it is not known
+    why: str = ""  # why it is not known, or ""
 
 
 def sides(truth: Truth) -> dict[str, Sides]:

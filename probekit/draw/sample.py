@@ -24,17 +24,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sample:
-    """Images of a split.
-
-    Attributes:
-        index: int64 `[n]`, their places in the split, rising.
-        columns: Labels and factors of these images; no images.
-    """
+    """Images of a split."""
 
     info: DatasetInfo
     split: str
-    index: NDArray[np.int64]
-    columns: Split
+    index: NDArray[np.int64]  # int64 `[n]`, their places in the split, rising
+    columns: Split  # labels and factors of these images; no images
 
     def __len__(self) -> int:
         return len(self.index)

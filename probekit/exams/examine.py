@@ -21,17 +21,11 @@ EASY = 3  # levels that the regimen "easy" trains on
 
 @dataclass(frozen=True)
 class Plan:
-    """How many pairs.
+    """How many pairs."""
 
-    Attributes:
-        train: To fit a read-out, in each regimen.
-        held: To choose the regimen, at the level in the middle.
-        test: At each level.
-    """
-
-    train: int
-    held: int
-    test: int
+    train: int  # to fit a read-out, in each regimen
+    held: int  # to choose the regimen, at the level in the middle
+    test: int  # at each level
 
     def training(self, levels: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The level `[p]` of each training pair, and whether it is held out: enough for both regimens, which share.

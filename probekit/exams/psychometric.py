@@ -89,23 +89,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold within the levels that were tested.
+    """A threshold within the levels that were tested."""
 
-    Attributes:
-        value: px.
-        ci: The 95 % interval in px.
-        beyond: ">" where the threshold lies above the highest level, which `value` then is; "<" below the lowest.
-        ci_beyond: The same of the two ends of the interval.
-        steep: Whether the curve rises between two levels: then the interval reaches from the one to the other.
-        log2_draws: `[draws]`, the resampled thresholds in octaves of px, kept within the levels too.
-    """
-
-    value: float
-    ci: tuple[float, float]
-    beyond: str
-    ci_beyond: tuple[str, str]
-    steep: bool
-    log2_draws: Doubles
+    value: float  # px
+    ci: tuple[float, float]  # the 95 % interval in px
+    beyond: str  # ">" where the threshold lies above the highest level, which `value` then is; "<" below the lowest
+    ci_beyond: tuple[str, str]  # the same of the two ends of the interval
+    steep: bool  # whether the curve rises between two levels: then the interval reaches from the one to the other
+    log2_draws: Doubles  # `[draws]`, the resampled thresholds in octaves of px, kept within the levels too
 
 
 def areas(values: Floats) -> Doubles:

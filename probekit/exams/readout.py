@@ -28,15 +28,10 @@ ROUNDING = 1e-6  # of the trace: a smaller penalty is lost in products of float3
 
 @dataclass(frozen=True)
 class Readout:
-    """A direction in feature space.
+    """A direction in feature space."""
 
-    Attributes:
-        mean: `[D]`, of the features that it was fitted on.
-        weights: `[D]`, exactly 0 of a feature that was constant there.
-    """
-
-    mean: Floats
-    weights: Floats
+    mean: Floats  # `[D]`, of the features that it was fitted on
+    weights: Floats  # `[D]`, exactly 0 of a feature that was constant there
 
     def values(self, x: Features) -> Floats:
         """The value of each row of `[m, D]`: `[m]`, above 0 for class 1. Equal rows have equal values, bit for bit."""
@@ -47,19 +42,12 @@ class Readout:
 
 @dataclass(frozen=True)
 class Trained:
-    """The read-out of an item, and what it was learned from.
+    """The read-out of an item, and what it was learned from."""
 
-    Attributes:
-        readout: Fitted on all pairs of its regimen.
-        half: Fitted on half of them: where it reads clearly less, more pairs would help.
-        regimen: "easy", pairs of the easy levels alone; "all", equally many of each level; "one", of the only level.
-        held_auc: The area on the held pairs, the mean over their levels; NaN where none are held.
-    """
-
-    readout: Readout
-    half: Readout
-    regimen: str
-    held_auc: float
+    readout: Readout  # fitted on all pairs of its regimen
+    half: Readout  # fitted on half of them: where it reads clearly less, more pairs would help
+    regimen: str  # "easy", pairs of the easy levels alone; "all", equally many of each level; "one", of the only level
+    held_auc: float  # the area on the held pairs, the mean over their levels; NaN where none are held
 
 
 def ridge(x: Features, *, strengths: Sequence[float] = STRENGTHS) -> Readout:

@@ -45,19 +45,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sitter:
-    """Who sits the exam.
-
-    Attributes:
-        folder: Where its trials are kept.
-        depends: JSON-able: what they depend on beside the images; none of who needs no read-out.
-        observer: Made when something must be read.
-    """
+    """Who sits the exam."""
 
     name: str
     kind: str
-    folder: Path
-    depends: Mapping[str, Any]
-    observer: Callable[[], Observer]
+    folder: Path  # where its trials are kept
+    depends: Mapping[str, Any]  # JSON-able: what they depend on beside the images; none of who needs no read-out
+    observer: Callable[[], Observer]  # made when something must be read
     strides: Mapping[str, int | None]
 
 

@@ -22,17 +22,11 @@ FORMAT = 2  # to be raised when the same settings give other answers
 
 @dataclass(frozen=True)
 class Trial:
-    """The answers of one output to an item.
+    """The answers of one output to an item."""
 
-    Attributes:
-        values: `[S, L, 2n]`, S seeds of training pairs, L levels, rows 2i and 2i + 1 a pair.
-        half: The same after half of the training pairs; of observers that learn nothing, `values`.
-        regimen: What each seed's read-out was trained on, "easy", "all", "one"; "" where nothing is learned.
-    """
-
-    values: Floats
-    half: Floats
-    regimen: tuple[str, ...]
+    values: Floats  # `[S, L, 2n]`, S seeds of training pairs, L levels, rows 2i and 2i + 1 a pair
+    half: Floats  # the same after half of the training pairs; of observers that learn nothing, `values`
+    regimen: tuple[str, ...]  # what each seed's read-out was trained on, as of `Trained`; "" where nothing is learned
 
 
 Trials = dict[Output, Trial]

@@ -29,19 +29,12 @@ EIGHT = 8  # neighbours of a pixel that belongs to the same place
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a question, n images each.
+    """One side of a question, n images each."""
 
-    Attributes:
-        true: The images.
-        other: Their counterfactuals.
-        inputs: The images with the region corrupted.
-        region: What of them is corrupted.
-    """
-
-    true: Pictures
-    other: Pictures
-    inputs: Pictures
-    region: Regions
+    true: Pictures  # the images
+    other: Pictures  # their counterfactuals
+    inputs: Pictures  # the images with the region corrupted
+    region: Regions  # what of them is corrupted
 
 
 @dataclass(frozen=True)
