@@ -270,12 +270,7 @@ def compare(
     shared.MEASURING, "probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md"
 )
 def report(
-    run: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
-        ),
-    ] = None,
+    run: shared.RunNames = None,
     form: Annotated[
         Literal["html", "md"] | None, typer.Option("--format", help="The language of the page; default: html.")
     ] = None,

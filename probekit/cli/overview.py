@@ -95,7 +95,9 @@ def help_(
             console.print(f"its page: probekit help {word}.md")
         return
     if found := page(word):
-        _show_page(found)
+        from rich.markdown import Markdown  # slow to import
+
+        console.print(Markdown(found.read_text(encoding="utf-8"), hyperlinks=False), soft_wrap=False)
         return
     entry = meant(word)
     if word and entry is None:
@@ -106,12 +108,6 @@ def help_(
         console.print("topics, for: probekit help TOPIC")
         for path in pages().values():
             console.print(f"  {path.name:20} {title_of(path)}")
-
-
-def _show_page(path: Path) -> None:
-    from rich.markdown import Markdown  # slow to import
-
-    console.print(Markdown(path.read_text(encoding="utf-8"), hyperlinks=False), soft_wrap=False)
 
 
 @command(OVERVIEW, "probekit demo --quick", "probekit demo", "probekit demo simclr", "probekit demo --real")

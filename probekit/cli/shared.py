@@ -175,6 +175,10 @@ RunName = Annotated[
     str | None,
     typer.Argument(metavar="RUN", help="A run; default: the newest that has finished.", autocompletion=runs_like),
 ]
+RunNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN", help="Runs; default: the newest that has finished.", autocompletion=runs_like),
+]
 DataFile = Annotated[Path | None, _data("default: the newest in data/")]
 RunData = Annotated[Path | None, _data("default: the run's own")]
 Pool = Annotated[

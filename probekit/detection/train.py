@@ -52,17 +52,13 @@ def drawn(seed: int, device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Training:
-    """A training of one seed.
+    """A training of one seed."""
 
-    `make`: builds the detector, its new weights drawn from torch's generator; `kept`: the file of its state while it is
-    not finished.
-    """
-
-    make: Callable[[], nn.Module]
+    make: Callable[[], nn.Module]  # builds the detector, its new weights drawn from torch's generator
     recipe: Recipe
     seed: int
     device: torch.device
-    kept: Path
+    kept: Path  # the file of its state while it is not finished
 
     def run(self, batches: Batches, advance: Advance) -> tuple[nn.Module, float]:
         """Trains it to its end; the detector, and the mean loss of the last tenth of its steps.

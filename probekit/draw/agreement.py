@@ -3,7 +3,6 @@
 Trustworthiness and continuity: Venna and Kaski 2001. n images, D dimensions, k neighbours.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,8 @@ def agreement(x: Floats, plane: Floats, y: NDArray[np.int64] | None, *, k: int, 
     classes = None if y is None else np.unique(y, return_inverse=True)[1]
     kept, far, lost = np.empty(n), 0.0, 0.0
     hits = np.empty((2, n), bool)
-    for rows in _blocks(n):
+    for start in range(0, n, BLOCK):
+        rows = slice(start, start + BLOCK)
         own = np.arange(n)[rows]
         by_cosine = _ranked(-(x[rows] @ x.T), own)
         by_distance = n - 1 - _ranked(((plane[rows, None] - plane[::-1]) ** 2).sum(axis=2), n - 1 - own)
@@ -65,10 +65,6 @@ def _scored(hits: NDArray[np.bool_], classes: NDArray[np.int64]) -> dict[str, An
         for name, hit in zip(("embedding", "plane"), hits, strict=True)
     }
     return {**scores, "chance": float(np.bincount(classes).max() / n)}
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
 
 
 def _ranked(distances: Floats, own: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probekit.exams.draw import Frame, Pixels, draw_test, draw_training, drawer, flat
 from probekit.exams.items import Item
 from probekit.exams.observers import IDEAL, ITSELF, TEMPLATE, Floats, Observer, Output, ideal, template
-from probekit.exams.readout import Readout, train
+from probekit.exams.readout import train
 from probekit.exams.trials import Trial, Trials
 
 EASY = 3  # levels that the regimen "easy" trains on
@@ -66,8 +66,11 @@ def answer(
             trained = train(features, level, held, easy)
             regimens.setdefault(output, []).append(trained.regimen)
             for found, features_of, shown in zip(values, read, tests, strict=True):
-                both = [_answers(part, features_of[output], shown) for part in (trained.readout, trained.half)]
-                found.setdefault(output, []).append((both[0], both[1]))
+                full, half = (
+                    part.values(features_of[output]).reshape(len(shown), -1)  # `[L, 2n]`
+                    for part in (trained.readout, trained.half)
+                )
+                found.setdefault(output, []).append((full, half))
     return [
         {
             output: Trial(
@@ -79,11 +82,6 @@ def answer(
         }
         for found in values
     ]
-
-
-def _answers(readout: Readout, features: Floats, shown: Pixels) -> Floats:
-    """`[L, 2n]`."""
-    return readout.values(features).reshape(len(shown), -1)
 
 
 def known(item: Item, n: int, frame: Frame) -> Mapping[str, Trials]:

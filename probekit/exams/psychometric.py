@@ -203,9 +203,7 @@ def _drawn(levels: int, n: int, draws: int, seed: int) -> Doubles:
     return rng.multinomial(n, np.full(n, 1 / n), size=(levels, draws)).astype(np.float64)
 
 
-@lru_cache(maxsize=16)
-def _grid(levels: tuple[float, ...]) -> Grid:
-    return Grid(levels)
+_grid = lru_cache(maxsize=16)(Grid)
 
 
 def _ends(octaves: float, draws: Doubles) -> tuple[float, float]:

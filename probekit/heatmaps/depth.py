@@ -15,15 +15,12 @@ AUROC = SCORES["auroc"]
 
 
 class MapDepthRow(m.Named):
-    """A map at a layer, of the encoder or of random weights; a ceiling; or a baseline that has no layer.
-
-    `depth`: as in `probes.measurements.depth`; `grid`: cells (h, w) of the layer's map.
-    """
+    """A map at a layer, of the encoder or of random weights; a ceiling; or a baseline that has no layer."""
 
     map: str
     layer: NotRequired[str]
-    depth: NotRequired[m.Number]
-    grid: list[int]
+    depth: NotRequired[m.Number]  # as in `probes.measurements.depth`
+    grid: list[int]  # cells (h, w) of the layer's map
     scores: dict[str, m.Estimate]
 
 
