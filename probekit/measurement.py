@@ -113,39 +113,23 @@ def option(default: Any, flag: str, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Measurement(ABC):
-    """What is asked of encoders. Its fields are what can be typed; reading a result needs none of them.
+    """What is asked of encoders. Its fields are what can be typed; reading a result needs none of them."""
 
-    Attributes:
-        name: In `registry.MEASUREMENTS`, in results and, after two dashes, on the command line.
-        help: The sentence of its flag; "" where it has none or where one of its fields asks for it.
-        shape: One row, as results hold it; for `checked`.
-        version: The number of that shape: a new one where older results cannot be read any more.
-        whole: All that its results have beside the rows.
-        main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
-        needs: Splits that must have labels.
-        replaces: Measurements that a sweep leaves out where it asks for this one.
-        leads: Whether it opens a report, its charts before its tables.
-        terse: Whether a terminal shows its sentences alone, and its tables with --full.
-        own_images: Whether it brings its images along, in place of a dataset's.
-        offered: Whether a report says how to measure it for a run that lacks it.
-        names: Those that `numbers` may have; one that ends in a space or in "=" goes on.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # in `registry.MEASUREMENTS`, in results and, after two dashes, on the command line
     title: ClassVar[str]
-    help: ClassVar[str] = ""
-    shape: ClassVar[Any]
-    version: ClassVar[int] = 1
-    whole: ClassVar[Any] = About
+    help: ClassVar[str] = ""  # the sentence of its flag; "" where it has none or where one of its fields asks for it
+    shape: ClassVar[Any]  # one row, as results hold it; for `checked`
+    version: ClassVar[int] = 1  # the number of that shape: a new one where older results cannot be read any more
+    whole: ClassVar[Any] = About  # all that its results have beside the rows
     command: ClassVar[str] = "probe"
-    main: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("train", "test")
-    replaces: ClassVar[tuple[str, ...]] = ()
-    leads: ClassVar[bool] = False
-    terse: ClassVar[bool] = False
-    own_images: ClassVar[bool] = False
-    offered: ClassVar[bool] = True
-    names: ClassVar[tuple[str, ...]] = ()
+    main: ClassVar[tuple[str, ...]] = ()  # scores that curves follow and sweeps have in their tables; () is the first
+    needs: ClassVar[tuple[str, ...]] = ("train", "test")  # splits that must have labels
+    replaces: ClassVar[tuple[str, ...]] = ()  # measurements that a sweep leaves out where it asks for this one
+    leads: ClassVar[bool] = False  # whether it opens a report, its charts before its tables
+    terse: ClassVar[bool] = False  # whether a terminal shows its sentences alone, and its tables with --full
+    own_images: ClassVar[bool] = False  # whether it brings its images along, in place of a dataset's
+    offered: ClassVar[bool] = True  # whether a report says how to measure it for a run that lacks it
+    names: ClassVar[tuple[str, ...]] = ()  # those that `numbers` may have; one that ends in a space or in "=" goes on
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least."""

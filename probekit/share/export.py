@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import join
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -50,9 +50,9 @@ def run_export_model(
         console.print(f"wrote {folder / each.name}: {each.about}")
     console.print(f"wrote {folder / FILE}, its card: the licence is yours to choose")
     named = list(dict.fromkeys(formats))
-    words = [] if named == [next(iter(EXPORTS))] else ["--to", ",".join(named)]
-    words += [] if opened.weights == LAST else ["--checkpoint", str(opened.weights)]
-    console.print(f"next: probekit push {join([run.argument, 'USER/NAME', *words])}")
+    more = "" if named == [next(iter(EXPORTS))] else f" --to {','.join(named)}"
+    more += "" if opened.weights == LAST else f" --checkpoint {quote(str(opened.weights))}"
+    console.print(f"next: probekit push {quote(run.argument)} USER/NAME{more}")
     return {"path": str(folder), **_about(opened, written)}
 
 

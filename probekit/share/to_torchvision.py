@@ -47,8 +47,7 @@ MAPS = {  # by the family: its map in torchvision, `[B, D, h, w]` or tokens `[B,
 def write(opened: Opened, folder: Path) -> Written:
     """Writes the tensors; a ValueError if torchvision has no such network, or takes no images of this shape."""
     name, state = named_network(opened, "torchvision", MODELS)
-    family = next((each for each in MAPS if name.startswith(each)), "resnet")
-    size = size_of(opened)
+    family, size = _family(name), size_of(opened)
     given: dict[str, Any] = {}
     if family == "vit":
         if size[0] != size[1]:
@@ -103,6 +102,10 @@ def of_torchvision(
     if odd:
         raise ValueError(f"expected the tensors of torchvision's {model}, found others: {some(odd)}; type: --to timm")
     return {key: tensor.detach().contiguous().clone() for key, tensor in tensors.items() if tensor is not None}
+
+
+def _family(name: str) -> str:
+    return next((family for family in MAPS if name.startswith(family)), "resnet")
 
 
 def _positions(table: Tensor, side: int) -> Tensor:
