@@ -12,13 +12,14 @@ from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
 from probekit.checked import Meta, checked
 from probekit.output.document import Cell, Chart, Headline, Table, percents, scored
-from probekit.registry import MEASUREMENTS, get, nearest
+from probekit.registry import MEASUREMENTS, check_named, get
 
 Row = Mapping[str, Any]
 Result = Mapping[str, Any]
 
 ENCODER, BASELINE = "encoder", "baseline"  # kinds of rows
 CHANCE = "chance"
+UNKNOWN: dict[str, Any] = {"value": None, "ci": None}  # a score that is not defined
 
 PARTS = "made_of"  # among the options of a result: those of other measurements
 MOST_VALUES = 3  # of an option that a title names
@@ -83,6 +84,11 @@ class Score:
         return {"value": self.value, "ci": self.ci} | ({"low": self.low} if self.low else {})
 
 
+def score_of(found: Mapping[str, Any]) -> Score:
+    """The score that results keep so."""
+    return Score(found["value"], found["ci"], found.get("low", 0.0))
+
+
 def score_cell(score: Mapping[str, Any] | None) -> Cell:
     """A score as results keep it: in %, or as it is where it may be negative."""
     if score is None:
@@ -107,35 +113,23 @@ def option(default: Any, flag: str, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Measurement(ABC):
-    """What is asked of encoders. Its fields are what can be typed; reading a result needs none of them.
+    """What is asked of encoders. Its fields are what can be typed; reading a result needs none of them."""
 
-    Attributes:
-        name: In `registry.MEASUREMENTS`, in results and, after two dashes, on the command line.
-        help: The sentence of its flag; "" where it has none or where one of its fields asks for it.
-        shape: One row, as results hold it; for `checked`.
-        version: The number of that shape: a new one where older results cannot be read any more.
-        whole: All that its results have beside the rows.
-        main: Scores that are followed along checkpoints and stand in tables of sweeps; () is the first.
-        needs: Splits that must have labels.
-        replaces: Measurements that a sweep leaves out where it asks for this one.
-        leads: Whether it opens a report, its charts before its tables.
-        terse: Whether a terminal shows its sentences alone, and its tables with --full.
-        own_images: Whether it brings its images along, in place of a dataset's.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # in `registry.MEASUREMENTS`, in results and, after two dashes, on the command line
     title: ClassVar[str]
-    help: ClassVar[str] = ""
-    shape: ClassVar[Any]
-    version: ClassVar[int] = 1
-    whole: ClassVar[Any] = About
+    help: ClassVar[str] = ""  # the sentence of its flag; "" where it has none or where one of its fields asks for it
+    shape: ClassVar[Any]  # one row, as results hold it; for `checked`
+    version: ClassVar[int] = 1  # the number of that shape: a new one where older results cannot be read any more
+    whole: ClassVar[Any] = About  # all that its results have beside the rows
     command: ClassVar[str] = "probe"
-    main: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("train", "test")
-    replaces: ClassVar[tuple[str, ...]] = ()
-    leads: ClassVar[bool] = False
-    terse: ClassVar[bool] = False
-    own_images: ClassVar[bool] = False
+    main: ClassVar[tuple[str, ...]] = ()  # scores that curves follow and sweeps have in their tables; () is the first
+    needs: ClassVar[tuple[str, ...]] = ("train", "test")  # splits that must have labels
+    replaces: ClassVar[tuple[str, ...]] = ()  # measurements that a sweep leaves out where it asks for this one
+    leads: ClassVar[bool] = False  # whether it opens a report, its charts before its tables
+    terse: ClassVar[bool] = False  # whether a terminal shows its sentences alone, and its tables with --full
+    own_images: ClassVar[bool] = False  # whether it brings its images along, in place of a dataset's
+    offered: ClassVar[bool] = True  # whether a report says how to measure it for a run that lacks it
+    names: ClassVar[tuple[str, ...]] = ()  # those that `numbers` may have; one that ends in a space or in "=" goes on
 
     def __post_init__(self) -> None:
         """Refuses a value that is none of an option's choices, or less than its least."""
@@ -143,8 +137,8 @@ class Measurement(ABC):
             value, about = getattr(self, part.name), part.metadata
             if value is None:
                 continue
-            if "choices" in about and value not in about["choices"]:
-                raise ValueError(nearest(f"value of {about['flag']}", value, about["choices"]))
+            if "choices" in about:
+                check_named(f"value of {about['flag']}", value, about["choices"])
             if "least" in about and value < about["least"]:
                 raise ValueError(f"expected {about['flag']} at least {about['least']}, found {value}")
 
@@ -169,8 +163,8 @@ class Measurement(ABC):
         return [row for row in result["rows"] if row["kind"] == ENCODER]
 
     def proposed(self, run: Mapping[str, Any]) -> bool:
-        """Whether a report says how to measure it for a run, as `report.collect` reads it, that lacks it."""
-        return True
+        """Whether it is `offered` for a run, as `report.collect` reads it."""
+        return self.offered
 
     def answers(self, row: Row) -> tuple[Sequence[int], Sequence[int]] | None:
         """The true and the given class of each image that counts; None where images are not right or wrong."""
@@ -229,8 +223,8 @@ class Measurement(ABC):
         return None
 
     def named(self) -> tuple[str, ...]:
-        """The names that `numbers` may have; one that ends in a space or in "=" goes on."""
-        return ()
+        """`names`, as its options have them."""
+        return self.names
 
     def measures(self, number: str) -> bool:
         """Whether it can have a number of that name."""

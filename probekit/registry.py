@@ -138,6 +138,12 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}; {listed}: {', '.join(alike) or 'none yet'}{did_you_mean(name, names)}"
 
 
+def check_named(kind: str, name: str, known: Iterable[str], where: str = "") -> None:
+    """Refuses a name that is none of the known ones; `where`: what the line says last, " (in FILE)"."""
+    if name not in (known := list(known)):
+        raise ValueError(f"{nearest(kind, name, known)}{where}")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a line about an unknown name: the nearest of the known ones, or nothing where none is near."""
     close = _alike(name, sorted(known), n=1, cutoff=0.6)
@@ -157,8 +163,7 @@ def branch_named(name: str) -> tuple[str, dict[str, Any]]:
     """
     if name in VARIANTS:
         return VARIANTS[name][:2]
-    if name not in BRANCHES:
-        raise ValueError(nearest("branch", name, [*BRANCHES, *VARIANTS]))
+    check_named("branch", name, [*BRANCHES, *VARIANTS])
     return name, {}
 
 
@@ -169,8 +174,7 @@ def loggers_named(typed: str) -> list[str]:
     """
     names = [name.strip() for name in typed.split(",") if name.strip() not in ("", "none")]
     for name in names:
-        if name not in LOGGERS:
-            raise ValueError(nearest("logger", name, LOGGERS))
+        check_named("logger", name, LOGGERS)
     return list(dict.fromkeys(names))
 
 
@@ -180,8 +184,7 @@ def map_named(name: str) -> tuple[str, str]:
     A ValueError if there is no such map, or it has no parts.
     """
     plain, colon, part = name.partition(":")
-    if plain not in MAPS:
-        raise ValueError(nearest("map", plain, MAPS))
+    check_named("map", plain, MAPS)
     if colon and (plain not in PARTS or not re.fullmatch(PART, part)):
         known = plain if plain in PARTS else next(iter(PARTS))
         told = " or ".join(f"of a {what} after {map}" for map, what in PARTS.items())
@@ -193,7 +196,6 @@ def map_named(name: str) -> tuple[str, str]:
 
 def get(table: Mapping[str, str], kind: str, name: str) -> Any:
     """Imports and returns the symbol that `name` stands for; a ValueError if the table has no such name."""
-    if name not in table:
-        raise ValueError(nearest(kind, name, table))
+    check_named(kind, name, table)
     module, symbol = table[name].split(":")
     return getattr(importlib.import_module(module), symbol)

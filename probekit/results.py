@@ -1,16 +1,21 @@
 """The files of results/ and figures/: what a new result takes the place of, and what it stands beside."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Any
 
 from probekit.files import name_of, read_json
 from probekit.measurement import BASELINE, Measurement, read_result
 from probekit.run import Run, numbered, write_json
+from probekit.weights import LAST, Weights
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+MOST_NAMES = 80  # characters of the names of several runs in that of a file
 
 
 def write_result(
@@ -54,6 +59,32 @@ def stem_of(parts: Iterable[str], data: Path | None) -> str:
 def picture_of(run: Run, stem: str, chart: str) -> Path:
     """Where the chart of a result was drawn."""
     return run.figures / f"{stem}-{chart}.png"
+
+
+def typed_again(
+    command: str, run: Run, weights: Weights, words: Iterable[str], *, data: Path | None = None, seed: int = 0
+) -> str:
+    """What to type for the same result; `words`: of what is measured, `data`: the file that was named, if one was."""
+    typed = ["probekit", command, run.argument, *words]
+    typed += [] if data is None else ["--data", str(data)]
+    typed += ["--seed", str(seed)] if seed else []
+    return join([*typed, *([] if weights == LAST else ["--checkpoint", str(weights)])])
+
+
+def refuse_twice(runs: Sequence[Run]) -> None:
+    """Refuses a run that is named twice, by name and by path perhaps."""
+    paths = [run.path.resolve() for run in runs]
+    twice = next((run.name for run, path in zip(runs, paths, strict=True) if paths.count(path) > 1), None)
+    if twice is not None:
+        raise ValueError(f"expected each run once, found {twice} twice; leave one out")
+
+
+def joined_name(runs: Sequence[Run]) -> str:
+    """What a file about several runs is called: after all, or where that is long after the first and a hash of all."""
+    joined = "+".join(run.name for run in runs)
+    if len(joined) <= MOST_NAMES:
+        return joined
+    return f"{runs[0].name[:MOST_NAMES]}+{len(runs) - 1}-more-{sha256(joined.encode()).hexdigest()[:8]}"
 
 
 def place_for(folder: Path, stem: str, result: Mapping[str, Any], own_images: bool) -> tuple[str, dict[str, Any]]:

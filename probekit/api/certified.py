@@ -12,7 +12,7 @@ from probekit.certificate import DEFAULT_N
 from probekit.certificate import certify as prove
 from probekit.certificate.certify import certificate_blocks
 from probekit.output.terminal import show_blocks
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.reports.page import fragment
 
 
@@ -60,6 +60,5 @@ def certify(
         parameters: Values of its parameters.
     """
     name = generator if isinstance(generator, str) else register(generator)
-    if name not in GENERATORS:
-        raise ValueError(nearest("generator", name, GENERATORS))
+    check_named("generator", name, GENERATORS)
     return Certified(prove(bare(GENERATORS[name], size=size, parameters=parameters), n=n, seed=seed))

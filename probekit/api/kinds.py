@@ -12,6 +12,7 @@ from probekit.checked import shorten
 
 NUMBERS = {bool: (bool, np.bool_), int: (int, np.integer), float: (int, float, np.integer, np.floating)}
 MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")
+_hints = cache(get_type_hints)
 
 
 def refuse_misfits(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
@@ -21,11 +22,6 @@ def refuse_misfits(function: Callable[..., Any], given: Mapping[str, Any]) -> No
         kind = hints.get(name, Any)
         if not _fits(value, kind):
             raise ValueError(f"expected {name} of type {_told(kind)}, found {shorten(value)}")
-
-
-@cache
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    return get_type_hints(function)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -26,7 +26,7 @@ from probekit.measurement import Measurement, measurement
 from probekit.output.console import Terminal
 from probekit.probes.measure import probe_run
 from probekit.probes.measurements.base import Probe
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.reports.page import run_report
 from probekit.restore.load import colour_or_grey, load
 from probekit.restore.opened import Opened, OpenedRun
@@ -100,9 +100,11 @@ def heatmap(
             f"expected layer='all' or none, found {layer!r}; one layer is read by load(.., layer={layer!r})"
         )
     asked, info = _asked(Heatmap, options), _info(data)
-    measure = heatmap_run if layer is None else depth_run
     with _run_of(encoder, info) as (opened, path):
-        return Result(measure(opened, asked, data=path, seed=seed, console=_console(verbose)), _gallery(opened, layer))
+        about: dict[str, Any] = {"data": path, "seed": seed, "console": _console(verbose)}
+        if layer is not None:
+            return Result(depth_run(opened, asked, **about))
+        return Result(heatmap_run(opened, asked, **about).result, _gallery(opened))
 
 
 def exam(encoder: Encoder, *, verbose: bool = False, **options: Any) -> Result:
@@ -140,18 +142,17 @@ def report(*runs: str | Path | Opened, out: str | Path | None = None) -> Path:
     return written
 
 
-def _gallery(opened: OpenedRun, layer: str | None) -> dict[str, bytes]:
+def _gallery(opened: OpenedRun) -> dict[str, bytes]:
     """The picture that was drawn last, which is of the result."""
     drawn = sorted(opened.run.figures.glob("heatmap-*gallery.png"), key=lambda path: path.stat().st_mtime_ns)
-    return {} if layer or not drawn else {"gallery": drawn[-1].read_bytes()}
+    return {"gallery": drawn[-1].read_bytes()} if drawn else {}
 
 
 def _asked(kind: type[M], options: Mapping[str, Any]) -> M:
     """A measurement with options; a string of what may be several is read as the command reads it."""
     known = {part.name: part.metadata for part in fields(kind)}
     for name in options:
-        if name not in known:
-            raise ValueError(nearest("option", name, known))
+        check_named("option", name, known)
     read = {name: known[name].get("read") for name in options}
     given = {name: each(v) if (each := read[name]) and isinstance(v, str) else v for name, v in options.items()}
     refuse_misfits(kind, given)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from probekit.config import ViewsConfig, resolve
-from probekit.registry import METHODS, get, nearest
+from probekit.registry import METHODS, check_named, get
 from probekit.settings import parse_overrides
 from probekit.views.recipes import RECIPES, Recipe, recipe_of
 
@@ -15,17 +15,11 @@ OF_VIEWS = (*(f"views.{field.name}" for field in fields(ViewsConfig)), "data.max
 
 @dataclass(frozen=True)
 class Chosen:
-    """A recipe as a run would take it.
+    """A recipe as a run would take it."""
 
-    Attributes:
-        name: What was asked for, a recipe or a method.
-        views: Its settings.
-        max_size: Larger images are averaged down to so many pixels first.
-    """
-
-    name: str
-    views: ViewsConfig
-    max_size: int
+    name: str  # what was asked for, a recipe or a method
+    views: ViewsConfig  # its settings
+    max_size: int  # larger images are averaged down to so many pixels first
 
     @property
     def recipe(self) -> Recipe:
@@ -34,15 +28,10 @@ class Chosen:
 
 
 def chosen(name: str, *, preset: str, settings: Sequence[str]) -> list[Chosen]:
-    """The recipe that a name stands for, or all of them.
+    """The recipe that a name stands for, a recipe's or a method's, or all of them, "all".
 
-    Args:
-        name: A recipe, a method, or "all".
-        preset: Whose settings they have.
-        settings: "views.max_size=64" each, as after `--set`.
-
-    Raises:
-        ValueError: If there is no such recipe or setting, or one that concerns no view.
+    `preset`: whose settings they have; `settings`: "views.max_size=64" each, as after `--set`. A ValueError if there is
+    no such recipe or setting, or one that concerns no view.
     """
     other = next((key for key in parse_overrides(settings) if key not in OF_VIEWS), None)
     if other is not None:
@@ -51,8 +40,7 @@ def chosen(name: str, *, preset: str, settings: Sequence[str]) -> list[Chosen]:
         if "views.recipe" in parse_overrides(settings):
             raise ValueError(f"expected one recipe with --set views.recipe, found {ALL}; leave the setting out")
         return [_chosen(each, preset, settings) for each in RECIPES]
-    if name not in RECIPES and name not in METHODS:
-        raise ValueError(nearest("recipe or method", name, {*RECIPES, *METHODS, ALL}))
+    check_named("recipe or method", name, {*RECIPES, *METHODS, ALL})
     return [_chosen(name, preset, settings)]
 
 
@@ -60,6 +48,5 @@ def _chosen(name: str, preset: str, settings: Sequence[str]) -> Chosen:
     method = name if name in METHODS else CARRIER
     own = [] if name in METHODS else [f"views.recipe={name}"]
     config = resolve(method, get(METHODS, "method", method), preset=preset, seed=0, overrides=[*own, *settings])
-    if config.views.recipe not in RECIPES:
-        raise ValueError(nearest("recipe", config.views.recipe, RECIPES))
+    check_named("recipe", config.views.recipe, RECIPES)
     return Chosen(name, config.views, config.data.max_size)

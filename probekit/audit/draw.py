@@ -24,12 +24,7 @@ Column = tuple[Tensor, dict[str, Tensor]]  # pictures [n, h, w] and masks [n, h,
 
 
 def draw_audit(truth: Truth, recipes: Sequence[Chosen], *, seed: int, out: Path) -> Path:
-    """Draws views of the first images, as the encoder sees them.
-
-    Raises:
-        ValueError: As `save`.
-        OSError: If it cannot be written.
-    """
+    """Draws views of the first images, as the encoder sees them; refuses as `save`."""
     lines = [line for each in recipes for line in _lines(_first(scenes_of(truth, each.max_size)), each, seed)]
     keys = {colour: f"evidence of {name}" for name, colour in _colours(truth.counterfactuals).items()}
     title = f"What views leave of {truth.info.name}\nOutlined: the evidence that is left of each class factor."

@@ -12,12 +12,7 @@ def unmoved(drawn: tuple[Tensor, ...], tables: CorruptionTables) -> Tensor:
     """Which pixels of views show after their corruption what stood there before.
 
     Not those that are painted over, and not those that pixel shuffling moved; a bent intensity leaves all in place.
-
-    Args:
-        drawn: What `corrupt.corrupt_as` takes, n rows each.
-
-    Returns:
-        bool [n, h, w].
+    `drawn`: what `corrupt.corrupt_as` takes, n rows each. Gives bool [n, h, w].
     """
     kind, *others = drawn
     channels, height, width = tables.shape
@@ -30,18 +25,12 @@ def unmoved(drawn: tuple[Tensor, ...], tables: CorruptionTables) -> Tensor:
 
 
 def kept(boxes: Tensor, flipped: Tensor, seen: Tensor, source: tuple[int, int]) -> Tensor:
-    """Which share of each pixel of an image its view still shows.
+    """Which share of each pixel of an image its view still shows: float32 [N, H, W] in [0, 1], 0 outside the crop.
 
     A pixel of the crop covers a rectangle of the view, whatever the law of interpolation: the share of it that is seen.
-
-    Args:
-        boxes: int64 [N, 4] (x0, y0, x1, y1) in source pixels.
-        flipped: bool [N], mirrored left and right after the crop.
-        seen: bool [N, h, w], the pixels of the view that show what the crop put there (`unmoved`).
-        source: (H, W) of the images.
-
-    Returns:
-        float32 [N, H, W] in [0, 1], 0 outside the crop.
+    `boxes`: int64 [N, 4] (x0, y0, x1, y1) in source pixels; `flipped`: bool [N], mirrored left and right after the
+    crop; `seen`: bool [N, h, w], the pixels of the view that show what the crop put there (`unmoved`); `source`: (H, W)
+    of the images.
     """
     visible = torch.where(flipped[:, None, None], seen.flip(2), seen).float()
     height, width = source
@@ -60,16 +49,9 @@ def _overlap(start: Tensor, stop: Tensor, source: int, size: int) -> Tensor:
 
 
 def carried(masks: Tensor, boxes: Tensor, flipped: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks in the geometry of views: each pixel of a view has the mask at its centre.
+    """Masks [N, H, W] in the geometry of views, [N, h, w]: each pixel of a view has the mask at its centre.
 
-    Args:
-        masks: [N, H, W].
-        boxes: As for `kept`.
-        flipped: As for `kept`.
-        size: (h, w) of the views.
-
-    Returns:
-        [N, h, w].
+    `boxes`, `flipped`: as for `kept`; `size`: (h, w) of the views.
     """
     height, width = size
     part = (torch.arange(height) + 0.5) / height

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,74 +30,30 @@ ALL = 0.999  # of the evidence: rounding
 Floats = NDArray[np.float64]
 
 
-class Share(TypedDict):
-    """A mean over images with its 95 % interval; None where it is not known."""
-
-    mean: float | None
-    ci: list[float] | None
-
-
-class Row(TypedDict):
-    """What the crops of one size of a recipe leave of one class factor.
-
-    enlarged: pixels of the view that one of the file's images becomes along a side: the median, 5 and 95 %.
-    """
-
-    recipe: str
-    views: str
-    crops: str
-    size: list[int]
-    factor: str
-    n: int
-    undefined: int
-    views_an_image: int
-    kept: Share
-    all_left: Share
-    none_left: Share
-    equal: Share
-    other_side: Share | None
-    enlarged: list[float]
-
-
 @dataclass(frozen=True)
 class Scenes:
-    """Images as a recipe gets them, and what is known of them.
+    """Images as a recipe gets them, and what is known of them."""
 
-    Attributes:
-        images: uint8 [N, C, H, W].
-        others: By class factor, their counterfactuals.
-        evidence: By class factor, float32 [N, H, W] in [0, 1].
-        shrink: How many pixels of the file's images one of them is along a side.
-    """
-
-    images: Tensor
-    others: dict[str, Tensor]
-    evidence: dict[str, Tensor]
-    shrink: float
+    images: Tensor  # uint8 [N, C, H, W]
+    others: dict[str, Tensor]  # by class factor, their counterfactuals
+    evidence: dict[str, Tensor]  # by class factor, float32 [N, H, W] in [0, 1]
+    shrink: float  # how many pixels of the file's images one of them is along a side
 
 
 @dataclass
 class Tally:
-    """What is counted of the views of one size.
+    """What is counted of the views of one size."""
 
-    Attributes:
-        size: (h, w) of the views.
-        sums: By class factor, float64 `[5, N]`: the sum over an image's views of each of `NUMBERS`.
-        views: How many each image has.
-        enlarged: `enlarged` of the views, one array for each batch.
-    """
-
-    size: tuple[int, int]
-    sums: dict[str, Floats]
-    views: int = 0
-    enlarged: list[Floats] = field(default_factory=list)
+    size: tuple[int, int]  # (h, w) of the views
+    sums: dict[str, Floats]  # by class factor, float64 `[5, N]`: the sum over an image's views of each of `NUMBERS`
+    views: int = 0  # how many each image has
+    enlarged: list[Floats] = field(default_factory=list)  # `enlarged` of the views, one array for each batch
 
 
 def read_scenes(info: DatasetInfo, n: int) -> Truth:
     """So many images of train, or of the first split, with counterfactuals that have the images' own noise.
 
-    Raises:
-        ValueError: If no generator drew the images, or it draws other ones now.
+    A ValueError if no generator drew the images, or it draws other ones now.
     """
     truth = read_truth(with_shared_noise(info), info.first.name, n)
     if not truth.counterfactuals:
@@ -111,18 +67,14 @@ def read_scenes(info: DatasetInfo, n: int) -> Truth:
 def audit(
     truth: Truth, recipes: Sequence[Chosen], *, views: int, seed: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Audits recipes on the images of `read_scenes`.
+    """Audits recipes on the images of `read_scenes`; `say` is given a line for each.
 
-    Args:
-        views: Views of whole size of each image, at least: those that a recipe makes at once are taken together.
-        seed: Decides the views and the resampling of images.
-        say: Is given a line for each recipe.
-
-    Returns:
-        What `--json` prints: schema, data, data_hash, generator, split, n, size, seed, rows (`Row`), notes.
+    `views`: of whole size of each image, at least: those that a recipe makes at once are taken together. The seed
+    decides the views and the resampling of images. Gives what `--json` prints: schema, data, data_hash, generator,
+    split, n, size, seed, rows, one for the crops of each size of a recipe and each class factor, and notes.
     """
     mirrors, info = sides(truth), truth.info
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     for each in recipes:
         say(f"{each.name}: {each.recipe.about} ...")
         scenes = scenes_of(truth, each.max_size)
@@ -192,19 +144,13 @@ def seen_in(views: Views, maker: ViewMaker, drawn: Drawn) -> Tensor:
 
 @dataclass(frozen=True)
 class Pair:
-    """Views of B images and the same views of their counterfactuals.
-
-    Attributes:
-        evidence: float32 [B, H, W].
-        seen: As `seen_in`.
-        turned: float [B], whether the mirror image shows another value; None where that is not known.
-    """
+    """Views of B images and the same views of their counterfactuals."""
 
     own: Views
     other: Views
-    evidence: Tensor
-    seen: Tensor
-    turned: Tensor | None
+    evidence: Tensor  # float32 [B, H, W]
+    seen: Tensor  # as `seen_in`
+    turned: Tensor | None  # float [B], whether the mirror image shows another value; None where that is not known
 
 
 def counted(pair: Pair) -> Tensor:
@@ -225,11 +171,18 @@ def counted(pair: Pair) -> Tensor:
     return torch.stack([number.double() for number in found])
 
 
-def _row(asked: Chosen, crops: str, tally: Tally, scenes: Scenes, name: str, mirror: Sides, seed: int) -> Row:
-    """Pairs that were equal before any view are left out: there is nothing that a view could take."""
+def _row(
+    asked: Chosen, crops: str, tally: Tally, scenes: Scenes, name: str, mirror: Sides, seed: int
+) -> dict[str, Any]:
+    """What the crops of one size leave of one class factor: of each of `NUMBERS` mean and ci, None where it is unknown.
+
+    enlarged: pixels of the view that one of the file's images becomes along a side: the median, 5 and 95 %. Pairs that
+    were equal before any view are left out: there is nothing that a view could take.
+    """
     differ = (scenes.images != scenes.others[name]).flatten(1).any(1) & (scenes.evidence[name].sum((1, 2)) > 0)
     means = tally.sums[name][:, differ.numpy()] / tally.views
-    shares = {number: _share(mean, seed) for number, mean in zip(NUMBERS, means, strict=True)}
+    found = (mean_over_images(mean, seed=seed) for mean in means)
+    shares = {number: {"mean": each["mean"], "ci": each["ci"]} for number, each in zip(NUMBERS, found, strict=True)}
     return {
         "recipe": asked.name,
         "views": asked.views.recipe,
@@ -239,15 +192,6 @@ def _row(asked: Chosen, crops: str, tally: Tally, scenes: Scenes, name: str, mir
         "n": means.shape[1],
         "undefined": len(differ) - means.shape[1],
         "views_an_image": tally.views,
-        "kept": shares["kept"],
-        "all_left": shares["all_left"],
-        "none_left": shares["none_left"],
-        "equal": shares["equal"],
-        "other_side": None if mirror.changed is None else shares["other_side"],
+        **shares | ({"other_side": None} if mirror.changed is None else {}),
         "enlarged": [float(end) for end in np.percentile(np.concatenate(tally.enlarged), ENDS) / scenes.shrink],
     }
-
-
-def _share(means: Floats, seed: int) -> Share:
-    found = mean_over_images(means, seed=seed)
-    return {"mean": found["mean"], "ci": found["ci"]}

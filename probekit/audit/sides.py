@@ -5,7 +5,6 @@ change; only the mirror makes an image that shows another value as clearly. That
 it is asked of the whole scene, without noise, blur and colours, where the ideal reader is never wrong.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,44 +19,34 @@ READABLE = 0.95  # of the pairs must be read right, both sides, or nothing is to
 
 @dataclass(frozen=True)
 class Sides:
-    """What the mirror does to one class factor.
+    """What the mirror does to one class factor: `changed` `[N]` is 1 where its image shows another value, else 0."""
 
-    Attributes:
-        changed: float `[N]`: 1 where the mirror image shows another value, 0 where the same, NaN where the reader errs;
-            None where it is not known.
-        why: Why it is not known, or "".
-    """
-
-    changed: NDArray[np.float64] | None
-    why: str = ""
+    changed: NDArray[np.float64] | None  # NaN where the reader errs; None where it is not known
+    why: str = ""  # why it is not known, or ""
 
 
 def sides(truth: Truth) -> dict[str, Sides]:
     """By class factor, what the mirror does to each image."""
-    return dict(_sides(truth))
-
-
-def _sides(truth: Truth) -> Iterator[tuple[str, Sides]]:
     assert truth.scenes is not None
     drawn, factors = truth.scenes
     generator = _plain(drawn)
     images = generator.render_images(factors)
     shown = generator.read(images)
     mirrored = generator.read(np.ascontiguousarray(images[:, :, ::-1]))
+    found = {}
     for name in generator.class_factors:
         if name not in shown:
-            yield name, Sides(None, f"{generator.name} has no ideal reader of {name}")
+            found[name] = Sides(None, f"{generator.name} has no ideal reader of {name}")
             continue
         others = generator.counterfactual(factors, name)
         read = generator.read(generator.render_images(others))[name]
         right = (shown[name] == factors[name]) & (read == others[name])
         if right.mean() < READABLE:
-            wrong = (
-                f"the ideal reader errs about {name} in {(~right).sum()} of {len(right)} pairs of {generator.size} px"
-            )
-            yield name, Sides(None, wrong)
+            wrong = f"{(~right).sum()} of {len(right)} pairs of {generator.size} px"
+            found[name] = Sides(None, f"the ideal reader errs about {name} in {wrong}")
             continue
-        yield name, Sides(np.where(right, mirrored[name] != shown[name], np.nan))
+        found[name] = Sides(np.where(right, mirrored[name] != shown[name], np.nan))
+    return found
 
 
 def _plain(generator: Generator) -> Generator:

@@ -32,13 +32,8 @@ def run_audit(
 ) -> dict[str, Any]:
     """Audits a recipe, a method's, or all; see `asked.chosen` and `measure.audit`.
 
-    Args:
-        data: Gives the dataset file; asked for once the rest is known to be sound.
-        out: The picture; None is beside the dataset file.
-        draws: Whether there is one.
-
-    Raises:
-        ValueError: For a name, a setting, data or a picture that do not fit.
+    `data` gives the dataset file, asked for once the rest is known to be sound; `out`: the picture, None beside that
+    file; `draws`: whether there is one. A ValueError for a name, a setting, data or a picture that do not fit.
     """
     recipes = chosen(name, preset=preset, settings=settings)
     if out is not None:

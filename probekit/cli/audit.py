@@ -32,10 +32,7 @@ def audit(
     settings: shared.Set = (),  # type: ignore[assignment]
     seed: shared.Seed = 0,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The picture, NAME.png, .svg or .pdf; default: beside the data.", rich_help_panel=shared.OUTPUT
-        ),
+        Path | None, shared.output(help="The picture, NAME.png, .svg or .pdf; default: beside the data.")
     ] = None,
     formats: shared.Formats = "",
     as_json: shared.Json = False,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from probekit.registry import BRANCHES, MAPS, METHODS, POOLS, VARIANTS, get
+from probekit.settings import presets
 
 CHANNELS = 3  # parameter counts are for 3 channels at preset `paper`, as in the ConRec paper's Table 2
 
@@ -44,12 +45,6 @@ def _generators() -> list[dict[str, Any]]:
 
     found = [kind.describe() | {"certificate": shipped(kind())} for kind in GENERATORS.values()]
     return [*found, Scenes.describe() | {"certificate": None}]
-
-
-def _presets() -> list[dict[str, Any]]:
-    from probekit.settings import presets
-
-    return _named(presets())
 
 
 def _sweeps() -> list[dict[str, Any]]:
@@ -216,7 +211,7 @@ KINDS: dict[str, tuple[Callable[[], list[dict[str, Any]]], str, str, _Show]] = {
         _show,
     ),
     "poolings": (lambda: _named(POOLS), "poolings", _TO_POOL, _show),
-    "presets": (_presets, "presets", "for: probekit pretrain METHOD --preset NAME", _show),
+    "presets": (lambda: _named(presets()), "presets", "for: probekit pretrain METHOD --preset NAME", _show),
     "sweeps": (_sweeps, "sweeps", "for: probekit sweep NAME", _show),
     "datasets": (
         _table("probekit.data.importers.official", "OFFICIAL", "needs", "sizes", "classes", "labels"),

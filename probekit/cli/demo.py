@@ -78,7 +78,7 @@ def run_demo(method: str, *, real: bool, data: Path, runs: Path, overwrite: bool
         console.rule("4 of 6: where it looks, against where the evidence is")
         pooling = run.read()["config"]["model"]["pooling"]
         few = Heatmap(maps=("cam", "attention" if pooling == "attention" else "gradcam"), n=100, perturb=0)
-        show_results([heatmap_run(opened, few, console=console)], console)
+        show_results([heatmap_run(opened, few, console=console).result], console)
         console.rule("5 of 6: an eye test: what it reads, in pixels")
         show_results([exam_run(opened, SHORT, console=console).result], console)
     console.rule(f"{steps} of {steps}: everything on one page")
@@ -119,7 +119,8 @@ def run_quick(*, data: Path, runs: Path, console: Console) -> Run:
     opened = open_encoder(Run(runs / name), LAST, choose_device("auto"))
     show_results(probe_run(opened, (), console=silent).values(), console)
     console.rule("3 of 5: where it looks, against where the evidence is")
-    show_results([heatmap_run(opened, Heatmap(maps=("gradcam",), n=40, perturb=0), console=silent)], console)
+    few = Heatmap(maps=("gradcam",), n=40, perturb=0)
+    show_results([heatmap_run(opened, few, console=silent).result], console)
     console.rule("4 of 5: an eye test: what it reads, in pixels")
     show_results(
         [exam_run(opened, Exam(parts=("acuity",), items=("landolt",), layers=("last",)), console=silent).result],

@@ -23,11 +23,7 @@ By = Annotated[str | None, typer.Option(metavar="FACTOR", help="What colours poi
 Images = Annotated[int | None, typer.Option(min=1, max=12, help="How many images to show; default: 6, of pca 8.")]
 Of = Annotated[str | None, typer.Option(metavar="I,J,...", help="Which images to show, by their places in the split.")]
 Out = Annotated[
-    Path | None,
-    typer.Option(
-        help="The picture, NAME.png, .svg or .pdf; default: a new one of the run's figures.",
-        rich_help_panel=shared.OUTPUT,
-    ),
+    Path | None, shared.output(help="The picture, NAME.png, .svg or .pdf; default: a new one of the run's figures.")
 ]
 
 

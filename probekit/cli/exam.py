@@ -35,12 +35,7 @@ if TYPE_CHECKING:
 )
 @with_measurements("exam")
 def exam(
-    run: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
-        ),
-    ] = None,
+    run: shared.RunNames = None,
     checkpoint: shared.Checkpoint = "last",
     pool: shared.Pool = None,
     *,

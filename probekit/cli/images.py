@@ -18,12 +18,8 @@ Listed = Annotated[bool, typer.Option("--list", help="Draw a pair of every gener
 Certify = Annotated[
     bool, typer.Option("--certify", help="Prove what decides the classes under these settings (some seconds).")
 ]
-Shards = Annotated[
-    int | None, typer.Option(min=1, help="Write N shards, in the folder --out.", rich_help_panel=shared.OUTPUT)
-]
-Preview = Annotated[
-    bool, typer.Option("--preview", help="Also draw a PNG grid with the evidence.", rich_help_panel=shared.OUTPUT)
-]
+Shards = Annotated[int | None, shared.output(min=1, help="Write N shards, in the folder --out.")]
+Preview = Annotated[bool, shared.output("--preview", help="Also draw a PNG grid with the evidence.")]
 
 
 @shared.command(
@@ -46,9 +42,7 @@ def gen(
     certify: Certify = False,
     seed: shared.Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, up to 8.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The file; default: data/GENERATOR.h5.", rich_help_panel=shared.OUTPUT)
-    ] = None,
+    out: Annotated[Path | None, shared.output(help="The file; default: data/GENERATOR.h5.")] = None,
     compression: shared.Compression = "gzip",
     shard: shared.OneShard = None,
     shards: Shards = None,
@@ -144,7 +138,7 @@ def _certificate(
     from probekit.data.generate import counts
     from probekit.data.locate import check_h5
     from probekit.h5 import check_target
-    from probekit.registry import nearest
+    from probekit.registry import check_named
 
     check_h5(out)
     if not out.is_dir():  # shards are looked at when all their settings are known
@@ -153,8 +147,7 @@ def _certificate(
         raise ValueError(
             "expected --certify of one shape or figure an image, found scenes, which have several; leave it out"
         )
-    if generator not in GENERATORS:
-        raise ValueError(nearest("generator", generator, GENERATORS))
+    check_named("generator", generator, GENERATORS)
     drawn = GENERATORS[generator](size=how["size"], parameters=how["parameters"])
     counts(drawn, how["n"], how["n_test"])
     out.parent.mkdir(parents=True, exist_ok=True)

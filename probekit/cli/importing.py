@@ -10,120 +10,74 @@ from probekit.cli import shared
 from probekit.cli.images import about
 from probekit.output.console import console, errors, print_json
 
-FOLDERS, OFFICIAL, TABLES = "Folders of images", "Official datasets", "Tables, arrays, shards"
+folders, official = shared.of_group("Folders of images"), shared.of_group("Official datasets")
+tables = shared.of_group("Tables, arrays, shards")
 
 Size = Annotated[
     int | None, typer.Option(min=8, help="Pixels a side; official datasets: 224, or their own where it is small.")
 ]
 Bits = Annotated[int | None, typer.Option(min=1, max=16, help="Bits that the pixels use of those they have.")]
-Depth = Annotated[
-    int | None, typer.Option(min=1, help="How many levels down the class folders are.", rich_help_panel=FOLDERS)
-]
-Table = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="A table with the labels of the files.", rich_help_panel=FOLDERS),
-]
-Column = Annotated[
-    str | None, typer.Option(help="Its column of classes; NAME,NAME: classes of 0 and 1.", rich_help_panel=FOLDERS)
-]
-Subset = Annotated[bool, typer.Option("--subset", help="Take what is there, however many.", rich_help_panel=OFFICIAL)]
-Joined = Annotated[
-    bool,
-    typer.Option(
-        "--train-with-val", help="Where there is an official val split: join it to train.", rich_help_panel=OFFICIAL
-    ),
-]
-Extra = Annotated[
-    bool, typer.Option("--train-with-extra", help="svhn: join the extra images to train.", rich_help_panel=OFFICIAL)
-]
-Unlabeled = Annotated[
-    bool, typer.Option("--unlabeled", help="stl10: take the images without labels, alone.", rich_help_panel=OFFICIAL)
-]
-Fold = Annotated[
-    int | None,
-    typer.Option(min=1, max=10, help="dtd, sun397, stl10: which official division.", rich_help_panel=OFFICIAL),
-]
+Depth = Annotated[int | None, folders(min=1, help="How many levels down the class folders are.")]
+Table = Annotated[Path | None, folders(exists=True, dir_okay=False, help="A table with the labels of the files.")]
+Column = Annotated[str | None, folders(help="Its column of classes; NAME,NAME: classes of 0 and 1.")]
+Subset = Annotated[bool, official("--subset", help="Take what is there, however many.")]
+Joined = Annotated[bool, official("--train-with-val", help="Where there is an official val split: join it to train.")]
+Extra = Annotated[bool, official("--train-with-extra", help="svhn: join the extra images to train.")]
+Unlabeled = Annotated[bool, official("--unlabeled", help="stl10: take the images without labels, alone.")]
+Fold = Annotated[int | None, official(min=1, max=10, help="dtd, sun397, stl10: which official division.")]
 Labels = Annotated[
     str | None,
-    typer.Option(
-        metavar="KEY",
-        help="The column, array, ending, factor or kind of the labels, or none (docs/datasets.md).",
-        rich_help_panel=TABLES,
-    ),
+    tables(metavar="KEY", help="The column, array, ending, factor or kind of the labels, or none (docs/datasets.md)."),
 ]
 Images = Annotated[
     str | None,
-    typer.Option(
-        metavar="KEY",
-        help="The column, array or ending of the images; {split} in it: train, val, test.",
-        rich_help_panel=TABLES,
-    ),
+    tables(metavar="KEY", help="The column, array or ending of the images; {split} in it: train, val, test."),
 ]
 Masks = Annotated[
     Path | None, typer.Option(help="A folder with a PNG of masks for each image: images/a/1.jpg, MASKS/a/1.png.")
 ]
 MaskNames = Annotated[str, typer.Option(metavar="NAME,NAME", help="The masks that 1, 2, ... mean; one: all but 0.")]
-Group = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN",
-        help="Keep it; never divide what has one value of it.",
-        rich_help_panel=TABLES,
-    ),
-]
+Group = Annotated[str | None, tables(metavar="COLUMN", help="Keep it; never divide what has one value of it.")]
 Alone = Annotated[bool, typer.Option("--no-duplicates", help="Do not look for test images that are in train, too.")]
 Boxes = Annotated[
     bool,
-    typer.Option(
+    official(
         "--boxes",
         help="voc2007, voc2012, coco2017: keep boxes, of coco2017 masks of instances, too, for probekit detect.",
-        rich_help_panel=OFFICIAL,
     ),
 ]
 Wnids = Annotated[
     Path | None,
-    typer.Option(
+    official(
         exists=True,
         dir_okay=False,
         help="imagenet, inat2019: a file of wnids, or of species and super-classes, one a line.",
-        rich_help_panel=OFFICIAL,
     ),
 ]
-NClasses = Annotated[
-    int | None, typer.Option(min=1, help="imagenet: so many, chosen by --seed.", rich_help_panel=OFFICIAL)
-]
+NClasses = Annotated[int | None, official(min=1, help="imagenet: so many, chosen by --seed.")]
 Fraction = typer.Option(min=0, max=0.9, callback=shared.finite, help="Stratified share of the training images.")
 TestFraction = typer.Option(
     min=0, max=0.9, callback=shared.finite, help="Stratified share of all images; digits, eurosat, caltech101: 0.2."
 )
 Values = typer.Option("--range", metavar="LOW,HIGH", help="The values of black and white; default: seen or asked.")
-ImportOut = Annotated[
-    Path | None, typer.Option(help="The file; default: data/SOURCE.h5.", rich_help_panel=shared.OUTPUT)
-]
+ImportOut = Annotated[Path | None, shared.output(help="The file; default: data/SOURCE.h5.")]
 Kept = Annotated[
     str | None,
-    typer.Option(
+    shared.output(
         "--store",
         metavar="pixels|short:N|original",
         help="Squares of pixels; or photographs whole, the shorter side N px at most; photographs of official "
         "datasets: short:512.",
-        rich_help_panel=shared.OUTPUT,
     ),
 ]
 TestCrop = Annotated[
     str | None,
-    typer.Option(
+    shared.output(
         metavar="RESIZE:SIDE",
         help="How photographs kept whole are tested: the shorter side, and the middle square; default: 256:224.",
-        rich_help_panel=shared.OUTPUT,
     ),
 ]
-Stored = typer.Option(
-    min=0,
-    callback=shared.finite,
-    help="Keep more pixels than this as JPEG; official datasets: 8.",
-    rich_help_panel=shared.OUTPUT,
-)
+Stored = shared.output(min=0, callback=shared.finite, help="Keep more pixels than this as JPEG; official datasets: 8.")
 
 
 @shared.command(

@@ -63,10 +63,7 @@ Runs = Annotated[
 ]
 Together = Annotated[
     Path | None,
-    typer.Option(
-        help="The picture of several runs, NAME.png, .svg or .pdf; default: reports/maps-RUN+RUN.png.",
-        rich_help_panel=shared.OUTPUT,
-    ),
+    shared.output(help="The picture of several runs, NAME.png, .svg or .pdf; default: reports/maps-RUN+RUN.png."),
 ]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="For --encoder: change one setting; may be repeated.")
@@ -279,20 +276,14 @@ def compare(
     shared.MEASURING, "probekit report", "probekit report RUN RUN --out page.html", "probekit report RUN --format md"
 )
 def report(
-    run: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN", help="Runs; default: the newest that has finished.", autocompletion=shared.runs_like
-        ),
-    ] = None,
+    run: shared.RunNames = None,
     form: Annotated[
         Literal["html", "md"] | None, typer.Option("--format", help="The language of the page; default: html.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; Markdown and JSON are printed.",
-            rich_help_panel=shared.OUTPUT,
+        shared.output(
+            help="The file; default: runs/RUN/report.html, or reports/RUN+RUN.html; Markdown and JSON are printed."
         ),
     ] = None,
     as_json: shared.Json = False,

@@ -33,7 +33,7 @@ from probekit.files import read_json
 from probekit.measurement import read_result
 from probekit.output.console import console, errors, print_json
 from probekit.probes import PROTOCOLS, SIGNED
-from probekit.registry import MEASUREMENTS, nearest
+from probekit.registry import MEASUREMENTS, check_named, nearest
 from probekit.run import Run, find_runs
 from probekit.visible import first_line
 
@@ -64,8 +64,8 @@ def list_(
     names_only: Names = False,
 ) -> None:
     """List what there is to choose from: methods with their sizes, generators with their parameters, and more."""
-    if what is not None and what not in KINDS:
-        raise ValueError(nearest("kind", what, KINDS))
+    if what is not None:
+        check_named("kind", what, KINDS)
     content = catalogue(tuple(KINDS) if what is None else (what,))
     if as_json:
         print_json(content)
@@ -95,7 +95,9 @@ def help_(
             console.print(f"its page: probekit help {word}.md")
         return
     if found := page(word):
-        _show_page(found)
+        from rich.markdown import Markdown  # slow to import
+
+        console.print(Markdown(found.read_text(encoding="utf-8"), hyperlinks=False), soft_wrap=False)
         return
     entry = meant(word)
     if word and entry is None:
@@ -106,12 +108,6 @@ def help_(
         console.print("topics, for: probekit help TOPIC")
         for path in pages().values():
             console.print(f"  {path.name:20} {title_of(path)}")
-
-
-def _show_page(path: Path) -> None:
-    from rich.markdown import Markdown  # slow to import
-
-    console.print(Markdown(path.read_text(encoding="utf-8"), hyperlinks=False), soft_wrap=False)
 
 
 @command(OVERVIEW, "probekit demo --quick", "probekit demo", "probekit demo simclr", "probekit demo --real")

@@ -25,11 +25,7 @@ def reshard(
     ],
     shards: Annotated[int, typer.Option(min=1, help="How many files; 1 joins all to one.")] = 1,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The file, or the folder of shards; default: DATA-whole.h5 or DATA-N.h5.",
-            rich_help_panel=shared.OUTPUT,
-        ),
+        Path | None, shared.output(help="The file, or the folder of shards; default: DATA-whole.h5 or DATA-N.h5.")
     ] = None,
     overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,

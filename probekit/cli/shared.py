@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from glob import escape, glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -29,8 +30,6 @@ REPORTS = Path("reports")
 
 # The groups of `probekit --help`.
 IMAGES, TRAINING, MEASURING, OVERVIEW = "Data", "Training", "Measuring", "Finding your way"
-# The groups of options that several commands have.
-OUTPUT = "Output"
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -92,6 +91,14 @@ app = typer.Typer(
 def command(group: str, *examples: str, name: str | None = None) -> Callable[[Function], Function]:
     """Adds a function to the application: the group of its help, and examples that can be typed."""
     return app.command(name, cls=Command, rich_help_panel=group, epilog="\n".join(examples))
+
+
+def of_group(title: str) -> Callable[..., Any]:
+    """What `typer.Option` is, for options that stand under a title."""
+    return partial(typer.Option, rich_help_panel=title)
+
+
+output = of_group("Output")
 
 
 def check_run(name: str | None) -> None:
@@ -168,6 +175,10 @@ RunName = Annotated[
     str | None,
     typer.Argument(metavar="RUN", help="A run; default: the newest that has finished.", autocompletion=runs_like),
 ]
+RunNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN", help="Runs; default: the newest that has finished.", autocompletion=runs_like),
+]
 DataFile = Annotated[Path | None, _data("default: the newest in data/")]
 RunData = Annotated[Path | None, _data("default: the run's own")]
 Pool = Annotated[
@@ -202,11 +213,10 @@ Preset = Annotated[
     Literal["paper", "quick"] | None,
     typer.Option(help="The settings to begin with; default: paper on a GPU, else quick."),
 ]
-_stored = "How the file is compressed"
-Compression = Annotated[Literal["none", "lzf", "gzip"], typer.Option(help=f"{_stored}.", rich_help_panel=OUTPUT)]
+Compression = Annotated[Literal["none", "lzf", "gzip"], output(help="How the file is compressed.")]
 CompressionOrDefault = Annotated[
     Literal["none", "lzf", "gzip"] | None,
-    typer.Option(help=f"{_stored}; default: gzip, pixels of official datasets none.", rich_help_panel=OUTPUT),
+    output(help="How the file is compressed; default: gzip, pixels of official datasets none."),
 ]
 Engine = Annotated[
     Literal["local", "slurm"], typer.Option(help="Who works: this machine, or a Slurm cluster, as one job array.")
@@ -218,29 +228,17 @@ Slurm = Annotated[
     ),
 ]
 OneShard = Annotated[
-    str | None,
-    typer.Option(
-        "--shard", metavar="I/N", help="Write one of N shards alone, in the folder --out.", rich_help_panel=OUTPUT
-    ),
+    str | None, output("--shard", metavar="I/N", help="Write one of N shards alone, in the folder --out.")
 ]
 Formats = Annotated[
     str,
-    typer.Option(
-        "--format",
-        metavar="NAME,NAME",
-        help="Also save pictures in these formats: png, svg, pdf.",
-        rich_help_panel=OUTPUT,
-        callback=choose,
+    output(
+        "--format", metavar="NAME,NAME", help="Also save pictures in these formats: png, svg, pdf.", callback=choose
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT)]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT, callback=be_quiet),
-]
+Overwrite = Annotated[bool, output("--overwrite", help="Replace what exists.")]
+Json = Annotated[bool, output("--json", help="Print one JSON object on stdout and nothing else.")]
+Quiet = Annotated[bool, output("--quiet", "-q", help="Print errors only.", callback=be_quiet)]
 
 
 def _print_version(asked: bool) -> None:

@@ -23,10 +23,7 @@ def export(
     to: Formats = "safetensors",
     checkpoint: shared.Checkpoint = "last",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False, help="The folder; default: runs/RUN/export-CHECKPOINT.", rich_help_panel=shared.OUTPUT
-        ),
+        Path | None, shared.output(file_okay=False, help="The folder; default: runs/RUN/export-CHECKPOINT.")
     ] = None,
     overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,
@@ -97,10 +94,7 @@ def export_embeddings(
     layer: shared.Layer = None,
     device: shared.Device = "auto",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.", rich_help_panel=shared.OUTPUT
-        ),
+        Path | None, shared.output(help="NAME.npz or NAME.h5; default: runs/RUN/embeddings-CHECKPOINT.npz.")
     ] = None,
     overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,

@@ -50,11 +50,7 @@ def show(
     seed: shared.Seed = 0,
     whole: Annotated[bool, typer.Option("--verify", help="Read all of the file and check it first.")] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The picture, NAME.png, .svg or .pdf; default: beside the file, or in the run.",
-            rich_help_panel=shared.OUTPUT,
-        ),
+        Path | None, shared.output(help="The picture, NAME.png, .svg or .pdf; default: beside the file, or in the run.")
     ] = None,
     formats: shared.Formats = "",
     as_json: shared.Json = False,
@@ -127,7 +123,7 @@ def _show_file(
     from probekit.h5 import read_info, verify
     from probekit.output.hints import after_data
     from probekit.output.pictures import names_of
-    from probekit.registry import nearest
+    from probekit.registry import check_named
 
     path = dataset_or_default(named, shared.DATA, shared.RUNS, say)
     info = (verify if whole else read_info)(path)
@@ -139,8 +135,8 @@ def _show_file(
         train = f"next: probekit pretrain {method} --data {quote(str(path))}"
         say.print(train if "train" in info.splits else after_data(info))
         return {"method": method, "data": str(path), "picture": str(picture)}
-    if split is not None and split not in info.splits:
-        raise ValueError(nearest("split", split, info.splits))
+    if split is not None:
+        check_named("split", split, info.splits)
     description = describe(path)
     if draws:
         say.print(render_description(description), soft_wrap=False)

@@ -31,9 +31,7 @@ def split(
     ] = None,
     join: Annotated[bool, typer.Option("--join", help="Divide the splits that there are anew, as one.")] = False,
     seed: shared.Seed = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="The new file; default: DATA-split.h5.", rich_help_panel=shared.OUTPUT)
-    ] = None,
+    out: Annotated[Path | None, shared.output(help="The new file; default: DATA-split.h5.")] = None,
     overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,

@@ -12,7 +12,7 @@ from probekit.registry import LOGGERS, loggers_named
 from probekit.run import Run
 from probekit.settings import Asked
 
-SETTINGS = "Settings"
+of_training = shared.of_group("Settings")
 Method = Annotated[
     str | None,
     typer.Argument(help="A method (probekit list methods); default: conrec.", autocompletion=shared.methods_like),
@@ -23,27 +23,15 @@ Branches = Annotated[
         metavar="NAME", help="An add-on (probekit list branches); may be repeated.", autocompletion=shared.branches_like
     ),
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training images.", rich_help_panel=SETTINGS)]
-BatchSize = Annotated[
-    int | None, typer.Option(min=2, help="Images a step, each in several views.", rich_help_panel=SETTINGS)
-]
-EvalEvery = Annotated[
-    int | None, typer.Option(min=1, help="Epochs from one score of the monitor to the next.", rich_help_panel=SETTINGS)
-]
-Precision = Annotated[
-    Literal["auto", "fp32", "bf16"] | None, typer.Option(help="How precisely to compute.", rich_help_panel=SETTINGS)
-]
-InitFrom = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE[:KEY]", help="Start from these weights, of any project.", rich_help_panel=SETTINGS),
-]
+Epochs = Annotated[int | None, of_training(min=1, help="Passes over the training images.")]
+BatchSize = Annotated[int | None, of_training(min=2, help="Images a step, each in several views.")]
+EvalEvery = Annotated[int | None, of_training(min=1, help="Epochs from one score of the monitor to the next.")]
+Precision = Annotated[Literal["auto", "fp32", "bf16"] | None, of_training(help="How precisely to compute.")]
+InitFrom = Annotated[Path | None, of_training(metavar="FILE[:KEY]", help="Start from these weights, of any project.")]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Accept incomplete weights; the rest stays random, and is marked so.")
 ]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="A TOML file of settings.", rich_help_panel=SETTINGS),
-]
+ConfigFile = Annotated[Path | None, of_training(exists=True, dir_okay=False, help="A TOML file of settings.")]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Bit for bit the same on the same GPU, slower; a CPU is anyway.")
 ]
@@ -59,9 +47,7 @@ GPUs = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Share each batch among N GPUs, or with --device cpu N processes."),
 ]
-RunMade = Annotated[
-    str | None, typer.Option(metavar="RUN", help="Name of the run folder.", rich_help_panel=shared.OUTPUT)
-]
+RunMade = Annotated[str | None, shared.output(metavar="RUN", help="Name of the run folder.")]
 Status = Annotated[bool, typer.Option("--status", help="Only say where every run stands, and what is known.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --name, or with the newest run.")]
 
@@ -164,9 +150,7 @@ LimitMinutes = Annotated[
     float | None, typer.Option(min=0, callback=shared.finite, help="Save everything and stop after so many minutes.")
 ]
 Lines = Annotated[bool, typer.Option("--dry-run", help="Only print the commands, one a line, and the GPU hours.")]
-SweepMade = Annotated[
-    str | None, typer.Option(help="Name of its folder and runs; default: the file's.", rich_help_panel=shared.OUTPUT)
-]
+SweepMade = Annotated[str | None, shared.output(help="Name of its folder and runs; default: the file's.")]
 
 
 @shared.command(
@@ -233,10 +217,5 @@ def sweep(
         print_json(result)
     elif dry_run:
         print(*result.get("commands", ()), sep="\n")
-    _end(problem)
-
-
-def _end(problem: str) -> None:
-    """Ends a sweep that met a problem; "" is none."""
     if problem:
         raise ValueError(problem)

@@ -1,26 +1,12 @@
 """Transfer to detection and segmentation: what may be asked, and how results are read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
+from probekit import measurement as m
 from probekit.detection.protocol import PRESETS, PROTOCOLS
-from probekit.measurement import (
-    BASELINE,
-    About,
-    Count,
-    Estimate,
-    Measurement,
-    Named,
-    Number,
-    Result,
-    Row,
-    Score,
-    Share,
-    rows_table,
-)
-from probekit.measurement import option as field
-from probekit.output.document import Cell, Table, count, percent, percents, points, scored, text
+from probekit.output.document import Cell, Table, count, percent, percent_interval, percents, points, text
 
 MOST_CLASSES = 40  # beyond, the table of classes is folded
 KINDS = {"boxes": "", "masks": "mask "}  # what is scored: what its scores are called by
@@ -33,52 +19,54 @@ HOW = (
 class Trial(TypedDict):
     """One training: its seed, the mean loss of its last tenth, the scores of "boxes" and "masks"."""
 
-    seed: Count
-    loss: Number
-    boxes: dict[str, Share | None]
-    masks: dict[str, Share | None]
+    seed: m.Count
+    loss: m.Number
+    boxes: dict[str, m.Share | None]
+    masks: dict[str, m.Share | None]
 
 
 class OfClass(TypedDict):
     """The mean AP of a class over trainings, and how many of its objects count in the test."""
 
     name: str
-    objects: Count
-    boxes: Share | None
-    masks: Share | None
+    objects: m.Count
+    boxes: m.Share | None
+    masks: m.Share | None
 
 
-class DetectionRow(Named):
+class DetectionRow(m.Named):
     """A detector: means over its trainings, by score."""
 
-    boxes: dict[str, Estimate]
-    masks: dict[str, Estimate]
+    boxes: dict[str, m.Estimate]
+    masks: dict[str, m.Estimate]
     trials: list[Trial]
     per_class: list[OfClass]
 
 
-class AboutDetection(About):
+class AboutDetection(m.About):
     """What a result has beside its rows."""
 
     preset: str
     split: str
-    n: Count
+    n: m.Count
     recipe: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Detection(Measurement):
+class Detection(m.Measurement):
     """Average precision of a detector on the backbone, beside the same one on random weights."""
 
-    protocol: str = field("xcorr", "--protocol", "How detectors are trained: xcorr, as the paper.", choices=PROTOCOLS)
-    preset: str | None = field(
+    protocol: str = m.option(
+        "xcorr", "--protocol", "How detectors are trained: xcorr, as the paper.", choices=PROTOCOLS
+    )
+    preset: str | None = m.option(
         None,
         "--preset",
         "The schedule: paper is hours on a GPU, quick is minutes, for generated scenes; "
         "without it paper on a GPU, else quick.",
         choices=PRESETS,
     )
-    trials: int | None = field(
+    trials: int | None = m.option(
         None, "--trials", "Trainings, each of another seed; without it 5 of paper, 3 of quick.", least=1
     )
 
@@ -89,12 +77,13 @@ class Detection(Measurement):
     command: ClassVar[str] = "detect"
     main: ClassVar[tuple[str, ...]] = ("AP50", "AP", "AP75")
     needs = ()
+    offered = False  # it needs images with boxes
 
-    def tables(self, result: Result) -> list[Table]:
+    def tables(self, result: m.Result) -> list[Table]:
         """All scores, and the AP of each class of the encoder's detector."""
         first = self.encoder_rows(result)[0]
         kinds = [kind for kind in KINDS if first[kind]]
-        columns: dict[str, Callable[[Row], Cell]] = {
+        columns: dict[str, Callable[[m.Row], Cell]] = {
             f"{KINDS[kind]}{name} %": _mean(kind, name) for kind in kinds for name in first[kind]
         }
         columns |= {"trainings": lambda row: count(len(row["trials"]))}
@@ -105,32 +94,30 @@ class Detection(Measurement):
         named = ("class", *(f"{KINDS[kind]}AP %" for kind in kinds), "objects in the test")
         how = HOW.format(n=result["n"], split=result["split"])
         return [
-            rows_table("scores", self.title, columns, result["rows"], how=how),
+            m.rows_table("scores", self.title, columns, result["rows"], how=how),
             Table("classes", f"Each class, {first['name']}", "", named, lines, folded=len(lines) > MOST_CLASSES),
         ]
 
-    def sentences(self, result: Result) -> list[str]:
+    def sentences(self, result: m.Result) -> list[str]:
         """The difference to the same detector on random weights, training by training."""
         from probekit.statistics import paired_seeds
 
         first = self.encoder_rows(result)[0]
         found = []
-        for row in (row for row in result["rows"] if row["kind"] == BASELINE):
+        for row in (row for row in result["rows"] if row["kind"] == m.BASELINE):
             for kind in (kind for kind in KINDS if first[kind] and row[kind]):
                 pair = paired_seeds(_aps(first, kind), _aps(row, kind))
                 if pair["mean"] is not None:
-                    ends = "" if pair["ci"] is None else f" {scored(100 * pair['mean'], _percent(pair['ci']), 1).ends}"
+                    ends = f" {percent_interval(pair['ci']).text}" if pair["ci"] else ""
                     ends += "" if pair["testable"] else f"; too few trainings for an interval ({pair['n']} each)"
                     told = f"{KINDS[kind]}AP of {first['name']} minus that of {row['name']}"
                     found.append(f"{told}: {points(pair['mean']).number} points{ends}.")
         return [f"{each[:1].upper()}{each[1:]}" for each in found]
 
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """AP50, AP and AP75 of boxes, and of masks where there are some."""
         return {
-            f"{before}{name}": Score(each["value"], each["ci"])
-            for kind, before in KINDS.items()
-            for name, each in row[kind].items()
+            f"{before}{name}": m.score_of(each) for kind, before in KINDS.items() for name, each in row[kind].items()
         }
 
     def named(self) -> tuple[str, ...]:
@@ -141,22 +128,14 @@ class Detection(Measurement):
         """No pooling takes part."""
         return pool is None
 
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        """It needs images with boxes."""
-        return False
 
-
-def _mean(kind: str, name: str) -> Callable[[Row], Cell]:
-    def cell(row: Row) -> Cell:
-        found = row[kind].get(name, {"value": None, "ci": None})
+def _mean(kind: str, name: str) -> Callable[[m.Row], Cell]:
+    def cell(row: m.Row) -> Cell:
+        found = row[kind].get(name, m.UNKNOWN)
         return percents(found["value"], found["ci"])
 
     return cell
 
 
-def _aps(row: Row, kind: str) -> dict[int, float]:
+def _aps(row: m.Row, kind: str) -> dict[int, float]:
     return {trial["seed"]: trial[kind]["AP"] for trial in row["trials"] if trial[kind].get("AP") is not None}
-
-
-def _percent(ends: list[float]) -> list[float]:
-    return [100 * end for end in ends]

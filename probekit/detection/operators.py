@@ -128,5 +128,4 @@ def _sampled(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
     flat = torch.stack((across, down), dim=-1).reshape(1, k * h, w, 2)
     found = F.grid_sample(features[None], flat, padding_mode="border", align_corners=True)
     inside = ((y >= -1) & (y <= height))[:, :, None] & ((x >= -1) & (x <= width))[:, None, :]
-    sampled: Tensor = found[0].reshape(-1, k, h, w).transpose(0, 1) * inside[:, None]
-    return sampled
+    return found[0].reshape(-1, k, h, w).transpose(0, 1) * inside[:, None]

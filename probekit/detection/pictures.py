@@ -1,6 +1,6 @@
 """Images of a split with their objects, as torchvision's detectors take them, and which of them make each batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -109,8 +109,3 @@ class Batches:
 
     def _generator(self, *names: str | int) -> torch.Generator:
         return torch.Generator().manual_seed(stream_seed(self.seed, "detect", *names))
-
-
-def in_batches(n: int, batch: int) -> Iterator[Sequence[int]]:
-    """All of n rows in order."""
-    return (range(begin, min(begin + batch, n)) for begin in range(0, n, batch))

@@ -8,42 +8,27 @@ PROTOCOLS = ("xcorr",)
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training of a detector, by SGD with momentum .9.
+    """A training of a detector, by SGD with momentum .9."""
 
-    Attributes:
-        about: In words.
-        steps: Batches, of `batch` images.
-        drops: Steps after which the rate is a tenth of what it was.
-        warmup: Steps over which the rate rises linearly.
-        scales: Pixels of the shorter side in training, one of which is drawn for each image; () leaves images as they
-            are.
-        test_scale: The same in the test.
-        anchors: Sides of the anchors, in pixels of the scaled image; each in three aspects.
-        proposals: Of an image, before and after suppression, in training; likewise in the test.
-        regions: Proposals of an image that the second stage learns from.
-        conv: Channels of the convolutions of the region heads, where the backbone brings none.
-        hidden: Of its fully connected layers.
-        trials: Trainings, each of a seed of its own.
-        masked: Whether objects have masks, and the detector is a Mask R-CNN.
-    """
-
-    about: str
-    steps: int
-    drops: tuple[int, ...]
-    warmup: int
-    batch: int
+    about: str  # in words
+    steps: int  # batches
+    drops: tuple[int, ...]  # steps after which the rate is a tenth of what it was
+    warmup: int  # steps over which the rate rises linearly
+    batch: int  # images
     rate: float
     decay: float
-    scales: tuple[int, ...]
-    test_scale: int | None
-    anchors: tuple[int, ...]
-    proposals: tuple[int, int]
-    test_proposals: tuple[int, int]
-    regions: int
-    conv: int
-    hidden: int
-    trials: int
-    masked: bool
+    scales: tuple[
+        int, ...
+    ]  # px of the shorter side in training, one drawn for each image; () leaves images as they are
+    test_scale: int | None  # the same in the test
+    anchors: tuple[int, ...]  # sides of the anchors, in pixels of the scaled image; each in three aspects
+    proposals: tuple[int, int]  # of an image, before and after suppression, in training
+    test_proposals: tuple[int, int]  # likewise in the test
+    regions: int  # proposals of an image that the second stage learns from
+    conv: int  # channels of the convolutions of the region heads, where the backbone brings none
+    hidden: int  # of its fully connected layers
+    trials: int  # trainings, each of a seed of its own
+    masked: bool  # whether objects have masks, and the detector is a Mask R-CNN
 
     def rate_at(self, step: int) -> float:
         """The rate of a step, from 0."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -31,10 +30,10 @@ from probekit.models.encoder import Encoder
 from probekit.output.terminal import progress_bar
 from probekit.probes.measure import said_of_random
 from probekit.restore.opened import Opened, OpenedRun
-from probekit.results import stem_of, write_result
+from probekit.results import stem_of, typed_again, write_result
 from probekit.run import write_json
 from probekit.statistics import mean_over_seeds
-from probekit.weights import LAST, RANDOM
+from probekit.weights import RANDOM
 
 FORMAT = 1  # of kept trainings; to be raised when the same settings give other numbers
 FOLDER = "detect"  # of a run: trainings that are done, and the state of one that is not
@@ -100,7 +99,7 @@ def detect_run(
             "protocol": asked.protocol,
             "preset": preset,
             "how": f"{work.recipe.about}, on {len(work.train.trained()):,} images of train; all weights are trained.",
-            "command": command(opened, asked, data, seed),
+            "command": typed_again("detect", run, opened.weights, asked.words, data=data, seed=seed),
             "options": asked.options,
             "checkpoint": str(opened.weights),
             "checkpoint_hash": opened.hash,
@@ -117,13 +116,6 @@ def detect_run(
         written = write_result(run, asked, result, stem_of((asked.name, preset, result["checkpoint"]), data))
         console.print(f"wrote {' and '.join(map(str, written))}")
     return result
-
-
-def command(opened: OpenedRun, asked: Detection, data: Path | None, seed: int) -> str:
-    """What to type to get the same result."""
-    words = ["probekit", "detect", opened.run.argument, *(["--data", str(data)] if data else []), *asked.words]
-    words += ["--seed", str(seed)] if seed else []
-    return shlex.join([*words, *(["--checkpoint", str(opened.weights)] if opened.weights != LAST else [])])
 
 
 def scored_split(info: DatasetInfo) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from probekit.detection.model import weights_of
-from probekit.detection.pictures import Batches, Pictures, in_batches
+from probekit.detection.pictures import Batches, Pictures
 from probekit.detection.protocol import MOMENTUM, Recipe
 from probekit.device import told
 from probekit.files import replaced_file
@@ -52,17 +52,13 @@ def drawn(seed: int, device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Training:
-    """A training of one seed.
+    """A training of one seed."""
 
-    `make`: builds the detector, its new weights drawn from torch's generator; `kept`: the file of its state while it is
-    not finished.
-    """
-
-    make: Callable[[], nn.Module]
+    make: Callable[[], nn.Module]  # builds the detector, its new weights drawn from torch's generator
     recipe: Recipe
     seed: int
     device: torch.device
-    kept: Path
+    kept: Path  # the file of its state while it is not finished
 
     def run(self, batches: Batches, advance: Advance) -> tuple[nn.Module, float]:
         """Trains it to its end; the detector, and the mean loss of the last tenth of its steps.
@@ -132,8 +128,9 @@ def find(
     detector.eval()
     transform: Any = detector.transform
     found: list[Found] = []
-    for rows in in_batches(len(pictures), recipe.batch if recipe.test_scale else 1):
-        images = [pictures.image(row).to(device) for row in rows]
+    step = recipe.batch if recipe.test_scale else 1
+    for begin in range(0, len(pictures), step):
+        images = [pictures.image(row).to(device) for row in range(begin, min(begin + step, len(pictures)))]
         transform.min_size = (recipe.test_scale or min(images[0].shape[1:]),)
         for each in detector(images):
             masks = (each["masks"][:, 0] > SURE).cpu().numpy() if recipe.masked else None

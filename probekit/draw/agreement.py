@@ -3,12 +3,12 @@
 Trustworthiness and continuity: Venna and Kaski 2001. n images, D dimensions, k neighbours.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.draw.patches import unit
 from probekit.statistics import mean_over_images, share_interval
 
 BLOCK = 256  # images that are compared with all at a time: bounds the memory
@@ -28,11 +28,12 @@ def agreement(x: Floats, plane: Floats, y: NDArray[np.int64] | None, *, k: int, 
     """
     n = len(x)
     assert 1 <= k < n
-    x, plane = _unit(x), np.asarray(plane, np.float64)
+    x, plane = unit(x), np.asarray(plane, np.float64)
     classes = None if y is None else np.unique(y, return_inverse=True)[1]
     kept, far, lost = np.empty(n), 0.0, 0.0
     hits = np.empty((2, n), bool)
-    for rows in _blocks(n):
+    for start in range(0, n, BLOCK):
+        rows = slice(start, start + BLOCK)
         own = np.arange(n)[rows]
         by_cosine = _ranked(-(x[rows] @ x.T), own)
         by_distance = n - 1 - _ranked(((plane[rows, None] - plane[::-1]) ** 2).sum(axis=2), n - 1 - own)
@@ -64,17 +65,6 @@ def _scored(hits: NDArray[np.bool_], classes: NDArray[np.int64]) -> dict[str, An
         for name, hit in zip(("embedding", "plane"), hits, strict=True)
     }
     return {**scores, "chance": float(np.bincount(classes).max() / n)}
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
-
-
-def _unit(x: Floats) -> Floats:
-    """Rows of length 1; those of zeros stay."""
-    wide = np.asarray(x, np.float64)
-    length = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.where(length > 0, length, 1)
 
 
 def _ranked(distances: Floats, own: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,25 +21,15 @@ MOST = {"neighbours": 12, "pca": 12}  # images that a picture shows
 
 @dataclass(frozen=True)
 class Asked:
-    """One picture.
+    """One picture."""
 
-    Attributes:
-        kind: One of `KINDS`.
-        n: Images that are embedded, evenly spaced over the split.
-        k: How many neighbours; None is 5 of a gallery, 10 of a plane.
-        by: "label" or a factor, which colours the points.
-        images: How many images are shown.
-        of: Places of images in the split, which are shown in place of those.
-        seed: Of random weights, of where a plane begins, and of which of equal neighbours comes first.
-    """
-
-    kind: str
-    n: int = 2000
-    k: int | None = None
-    by: str | None = None
-    images: int | None = None
-    of: tuple[int, ...] | None = None
-    seed: int = 0
+    kind: str  # one of `KINDS`
+    n: int = 2000  # images that are embedded, evenly spaced over the split
+    k: int | None = None  # how many neighbours; None is 5 of a gallery, 10 of a plane
+    by: str | None = None  # "label" or a factor, which colours the points
+    images: int | None = None  # how many images are shown
+    of: tuple[int, ...] | None = None  # places of images in the split, which are shown in place of those
+    seed: int = 0  # of random weights, of where a plane begins, and of which of equal neighbours comes first
 
     def __post_init__(self) -> None:
         for field in fields(self):

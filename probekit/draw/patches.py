@@ -14,10 +14,10 @@ ENDS = (1.0, 99.0)  # per cent of the cells between which colours are spread; ou
 
 
 class Components(NamedTuple):
-    """`colours`: `[n, h, w, 3]` in [0, 1]. `shares`: of the variance that each component has, `[3]`; 0 beyond rank."""
+    """Principal components of the cells of images, as colours."""
 
-    colours: NDArray[np.float64]
-    shares: list[float]
+    colours: NDArray[np.float64]  # `[n, h, w, 3]` in [0, 1]
+    shares: list[float]  # `[3]`, of the variance that each component has; 0 beyond rank
 
 
 def components(features: Floats) -> Components:
@@ -42,11 +42,11 @@ def components(features: Floats) -> Components:
 
 
 class Matches(NamedTuple):
-    """`nearest` `[h w]`: for each cell of an image the cell of another. `mutual` `[h w]`: whether that one's is it."""
+    """For each cell of an image the nearest of another."""
 
-    nearest: NDArray[np.int64]
-    cosines: NDArray[np.float64]
-    mutual: NDArray[np.bool_]
+    nearest: NDArray[np.int64]  # `[h w]`, that cell
+    cosines: NDArray[np.float64]  # `[h w]`
+    mutual: NDArray[np.bool_]  # `[h w]`, whether that one's nearest is it
 
 
 def match(first: Floats, second: Floats) -> Matches:

@@ -19,7 +19,7 @@ from probekit.draw.patches import unit
 from probekit.draw.sample import Sample, Work
 from probekit.output.document import percents
 from probekit.output.style import LETTERS, LIGHT, LINE, PAGE, SERIES, STYLE, without_path
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.visible import first_line
 
 Floats = NDArray[np.floating]
@@ -125,8 +125,8 @@ class Groups:
     def __init__(self, sample: Sample, by: str | None) -> None:
         about = {factor["name"]: factor for factor in sample.info.factors if factor["name"] in sample.columns.factors}
         known = {name: factor for name, factor in about.items() if factor["kind"] != "key"}
-        if by not in (None, "label", *known):
-            raise ValueError(nearest("factor", str(by), ["label", *known]))
+        if by is not None:
+            check_named("factor", by, ["label", *known])
         if by == "label" and sample.labels is None:
             raise ValueError(f"expected images with one label each for --by label, found others in {sample.info.path}")
         self.by = by or (None if sample.labels is None else "label")

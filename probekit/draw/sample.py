@@ -24,17 +24,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sample:
-    """Images of a split.
-
-    Attributes:
-        index: int64 `[n]`, their places in the split, rising.
-        columns: Labels and factors of these images; no images.
-    """
+    """Images of a split."""
 
     info: DatasetInfo
     split: str
-    index: NDArray[np.int64]
-    columns: Split
+    index: NDArray[np.int64]  # int64 `[n]`, their places in the split, rising
+    columns: Split  # labels and factors of these images; no images
 
     def __len__(self) -> int:
         return len(self.index)
@@ -129,8 +124,7 @@ class Subject:
 
     def features(self, images: Pixels) -> NDArray[np.float32]:
         """The feature maps `[n, h, w, D]`."""
-        found: NDArray[np.float32] = self.opened.map(images).permute(0, 2, 3, 1).contiguous().numpy()
-        return found
+        return self.opened.map(images).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 @dataclass(frozen=True)

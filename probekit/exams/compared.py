@@ -49,10 +49,9 @@ def together(results: Sequence[Result]) -> Result:
 def differences(examined: Sequence[Examined]) -> list[dict[str, Any]]:
     """Every pair of encoders on every item.
 
-    Returns:
-        For each: item, a, b (runs), areas (difference, the mean over levels) with ci, p and p_holm over the items of
-        the pair, verdict; times {value, ci, beyond}, how many times as large the threshold of a is, beyond ">" or "<"
-        where one of the two lies beyond the levels and so this is a bound; None without levels or where both do.
+    Gives for each: item, a, b (runs), areas (difference, the mean over levels) with ci, p and p_holm over the items of
+    the pair, verdict; times {value, ci, beyond}, how many times as large the threshold of a is, beyond ">" or "<" where
+    one of the two lies beyond the levels and so this is a bound; None without levels or where both do.
     """
     found = []
     for one, other in combinations(examined, 2):

@@ -49,9 +49,8 @@ def draw(radius: float, n: int, frame: Frame, *, seed: int, split: str) -> Pixel
 def answer(observer: Observer, plan: Plan, frame: Frame, seeds: Sequence[int]) -> dict[str, Trials]:
     """What an observer answers, by question; the levels are `RADII`.
 
-    Returns:
-        WHOLE and ELEMENT: pairs that differ in one cue, the other as often the one as the other. DISAGREE: a circle of
-        squares, then a square of discs, above 0 for what a square of squares has.
+    WHOLE and ELEMENT: pairs that differ in one cue, the other as often the one as the other. DISAGREEING: a circle of
+    squares, then a square of discs, above 0 for what a square of squares has.
     """
     found: dict[str, dict[Output, list[list[Floats]]]] = {question: {} for question in QUESTIONS}
     for radius in RADII:
@@ -96,12 +95,12 @@ def _element(cells: Floats) -> Floats:
     return np.stack([cells[scene, 2 * (scene % 2)], cells[scene, 2 * (scene % 2) + 1]], axis=1)
 
 
-def _agreeing(cells: Floats) -> Floats:
-    return cells[:, AGREE]
-
-
 WHOLE, ELEMENT, DISAGREEING = "whole", "element", "disagreeing"
-QUESTIONS: dict[str, Callable[[Floats], Floats]] = {WHOLE: _whole, ELEMENT: _element, DISAGREEING: _agreeing}
+QUESTIONS: dict[str, Callable[[Floats], Floats]] = {
+    WHOLE: _whole,
+    ELEMENT: _element,
+    DISAGREEING: lambda cells: cells[:, AGREE],
+}
 
 
 def followed(trial: Trial) -> NDArray[np.float64]:

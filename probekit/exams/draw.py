@@ -45,9 +45,7 @@ def drawer(
 ) -> Generator:
     """The generator at one of an item's levels, counted from the hardest.
 
-    Args:
-        clean: White on black without noise, as ideal readers want it.
-        changed: Other settings.
+    `clean`: white on black without noise, as ideal readers want it; `changed`: other settings.
     """
     own = {item.parameter: item.levels[level]} if item.parameter else {}
     exposed = {} if clean else {**EXPOSED, "noise_sd": frame.noise}
@@ -62,9 +60,7 @@ def _drawer(name: str, size: int, settings: tuple[tuple[str, float], ...]) -> Ge
 def pairs(item: Item, made: Generator, level: int, *, seed: int, split: str, n: int) -> Pixels:
     """Pairs `[n, 2, H, W]` that differ in the factor, and in their noise, alone; of any n the first are the same.
 
-    Args:
-        made: `drawer` of this level.
-        split: Images of two splits have nothing in common.
+    `made`: `drawer` of this level; images of two values of `split` have nothing in common.
     """
     factors = made.sample(seed, f"exam/{split}", np.arange(n, dtype=np.int64) + level * LEVEL_STRIDE)
     factors[item.factor] = item.values[0]

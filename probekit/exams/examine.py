@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probekit.exams.draw import Frame, Pixels, draw_test, draw_training, drawer, flat
 from probekit.exams.items import Item
 from probekit.exams.observers import IDEAL, ITSELF, TEMPLATE, Floats, Observer, Output, ideal, template
-from probekit.exams.readout import Readout, train
+from probekit.exams.readout import train
 from probekit.exams.trials import Trial, Trials
 
 EASY = 3  # levels that the regimen "easy" trains on
@@ -21,17 +21,11 @@ EASY = 3  # levels that the regimen "easy" trains on
 
 @dataclass(frozen=True)
 class Plan:
-    """How many pairs.
+    """How many pairs."""
 
-    Attributes:
-        train: To fit a read-out, in each regimen.
-        held: To choose the regimen, at the level in the middle.
-        test: At each level.
-    """
-
-    train: int
-    held: int
-    test: int
+    train: int  # to fit a read-out, in each regimen
+    held: int  # to choose the regimen, at the level in the middle
+    test: int  # at each level
 
     def training(self, levels: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The level `[p]` of each training pair, and whether it is held out: enough for both regimens, which share.
@@ -57,14 +51,9 @@ MORE = {"quick": 60, "full": 160}
 def answer(
     item: Item, observer: Observer, plan: Plan, tests: Sequence[Pixels], frame: Frame, seeds: Sequence[int]
 ) -> list[Trials]:
-    """What an observer answers to sets of test images, after it was trained on pairs of the item.
+    """The trials of an observer of sets of test images, after it was trained on pairs of the item.
 
-    Args:
-        tests: Each `[L, n, 2, H, W]`.
-        seeds: Of training pairs, each with a read-out of its own.
-
-    Returns:
-        The trials of each set.
+    `tests`: each `[L, n, 2, H, W]`; `seeds`: of training pairs, each with a read-out of its own.
     """
     read = [observer.read(flat(images)) for images in tests]
     values: list[dict[Output, list[tuple[Floats, Floats]]]] = [{} for _ in tests]
@@ -77,8 +66,11 @@ def answer(
             trained = train(features, level, held, easy)
             regimens.setdefault(output, []).append(trained.regimen)
             for found, features_of, shown in zip(values, read, tests, strict=True):
-                both = [_answers(part, features_of[output], shown) for part in (trained.readout, trained.half)]
-                found.setdefault(output, []).append((both[0], both[1]))
+                full, half = (
+                    part.values(features_of[output]).reshape(len(shown), -1)  # `[L, 2n]`
+                    for part in (trained.readout, trained.half)
+                )
+                found.setdefault(output, []).append((full, half))
     return [
         {
             output: Trial(
@@ -90,11 +82,6 @@ def answer(
         }
         for found in values
     ]
-
-
-def _answers(readout: Readout, features: Floats, shown: Pixels) -> Floats:
-    """`[L, 2n]`."""
-    return readout.values(features).reshape(len(shown), -1)
 
 
 def known(item: Item, n: int, frame: Frame) -> Mapping[str, Trials]:

@@ -19,11 +19,7 @@ def fused(network: nn.Module, batch: Tensor, run: Callable[[nn.Module, Tensor], 
     """A copy in which batch norms are part of convolutions; None where no copy can be made.
 
     Which norm follows which convolution is seen in a pass. That nothing else does is for the caller to see, by what
-    the copy gives.
-
-    Args:
-        network: In eval mode. It is not changed.
-        batch: Images, which `run` passes through a network.
+    the copy gives. `network`: in eval mode, is not changed; `batch`: images, which `run` passes through a network.
     """
     if any(isinstance(part, torch.jit.ScriptModule) for part in network.modules()):
         return None

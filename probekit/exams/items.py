@@ -15,27 +15,17 @@ CHANGED = "landolt"  # the item whose changes are the part "invariance"
 
 @dataclass(frozen=True)
 class Item:
-    """A question with two answers.
+    """A question with two answers."""
 
-    Attributes:
-        about: What is told apart, for tables.
-        kind: "local", a patch has the answer; "configural" and "relational", no count of patches of `blind` has.
-        generator: A name in `generators.GENERATORS`.
-        factor: The class factor, and `values` its value in role 0 and in role 1.
-        parameter: What `levels` are of, in px at 128, ascending; "" where there is one level alone.
-        settings: Of the generator, beside the level.
-        version: To be raised whenever its pixels change.
-    """
-
-    about: str
-    kind: str
-    generator: str
-    factor: str
+    about: str  # what is told apart, for tables
+    kind: str  # "local", a patch has the answer; "configural" and "relational", no count of patches of `blind` has
+    generator: str  # a name in `generators.GENERATORS`
+    factor: str  # the class factor, and `values` its value in role 0 and in role 1
     values: tuple[int, int] = (0, 1)
-    parameter: str = ""
+    parameter: str = ""  # what `levels` are of, in px at 128, ascending; "" where there is one level alone
     levels: tuple[float, ...] = (0.0,)
-    settings: dict[str, float] = field(default_factory=dict)
-    version: int = 1
+    settings: dict[str, float] = field(default_factory=dict)  # of the generator, beside the level
+    version: int = 1  # to be raised whenever its pixels change
 
     def px(self, size: int) -> list[float]:
         """Its levels in px of a frame of `size`."""

@@ -16,7 +16,7 @@ from probekit.models.layers.find import find_layers
 from probekit.models.layers.network import EMBEDDING, PROJECTION, Layer, Whole, read_pass, run
 from probekit.models.layers.outputs import LONGEST
 from probekit.models.layers.read import TRIAL
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.restore.opened import Opened
 from probekit.visible import first_line
 
@@ -40,22 +40,16 @@ class Reader:
         left_out: What is not read, and why, a line each.
         is_fused: Whether it is that copy, whose batch norms are a part of convolutions.
 
-    Args:
-        opened: It is not changed.
-        layers: "all", "last" (the last before the embedding, and what follows), or names.
-        pools: Those of `probekit.exams.measurement.POOLS` that are wanted.
-        size: Px a side of the drawings, which are not resized.
-
-    Raises:
-        ValueError: If there is no such layer or pool, or the encoder fails on drawings of this size.
+    Made of an encoder, which is not changed, with `layers`: "all", "last" (the last before the embedding, and what
+    follows), or names; `pools`: those of `POOLS` that are wanted; `size`: px a side of the drawings, which are not
+    resized. A ValueError if there is no such layer or pool, or the encoder fails on drawings of this size.
     """
 
     def __init__(
         self, opened: Opened, *, layers: str | Sequence[str] = "all", pools: Sequence[str] = POOLS, size: int
     ) -> None:
         for pool in pools:
-            if pool not in POOLS:
-                raise ValueError(nearest("pool", pool, POOLS))
+            check_named("pool", pool, POOLS)
         self.device, self.size, self.name = opened.device, size, opened.name
         self.channels: int = opened.encoder.spec["channels"]
         patch = getattr(opened.encoder.backbone, "patch", 1)
@@ -94,16 +88,9 @@ class Reader:
         return None if cells is None else round(self.size / cells[0])
 
     def read(self, images: NDArray[np.uint8]) -> dict[tuple[str, str], NDArray[np.float32]]:
-        """The features of drawings, each by itself.
+        """The features `[N, D]` of each of `names` of drawings `[N, H, W]`, grey, each by itself.
 
-        Args:
-            images: `[N, H, W]`, grey. They become as many channels as the encoder takes.
-
-        Returns:
-            `[N, D]` of each of `names`.
-
-        Raises:
-            ValueError: If a feature is no number that read-outs take.
+        They become as many channels as the encoder takes. A ValueError if a feature is no number that read-outs take.
         """
         found = {name: np.empty((len(images), self._length(*name)), np.float32) for name in self.names}
         at_a_time = images_at_a_time(self.device, images.shape[1:], BATCH_SIZE)
@@ -148,8 +135,7 @@ class Reader:
         else:
             asked = names if layers == "all" else [layers] if isinstance(layers, str) else list(layers)
         for name in asked:
-            if name not in known:
-                raise ValueError(nearest(f"layer of {encoder}", name, known))
+            check_named(f"layer of {encoder}", name, known)
         chosen = {}
         for name in [name for name in names if name in asked]:
             form = known[name].form

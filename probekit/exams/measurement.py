@@ -10,7 +10,7 @@ from probekit.exams.items import CHANGED, ITEMS, LEAST, LOCAL, Item
 from probekit.measurement import MOST, About, Count, Interval, Measurement, Named, Number, Result, Row, Score, Share
 from probekit.measurement import option as field
 from probekit.output.document import Chart, Table
-from probekit.registry import nearest
+from probekit.registry import check_named
 
 PARTS = {  # name: what it tells
     "acuity": "the smallest difference that is read, in pixels",
@@ -137,11 +137,7 @@ def read_names(text: str) -> tuple[str, ...]:
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
-    """Whole numbers with commas between.
-
-    Raises:
-        ValueError: For anything else.
-    """
+    """Whole numbers with commas between; a ValueError for anything else."""
     try:
         return tuple(dict.fromkeys(int(name) for name in read_names(text)))
     except ValueError:
@@ -201,8 +197,7 @@ class Exam(Measurement):
             ("pooling", self.pools, POOLS),
         ):
             for name in names:
-                if name not in known:
-                    raise ValueError(nearest(f"{flag} of the exam", name, known))
+                check_named(f"{flag} of the exam", name, known)
         for flag, names in (
             ("--parts", self.parts),
             ("--items", tuple(ITEMS) if self.items is None else self.items),

@@ -56,14 +56,10 @@ PLAIN: dict[str, Observer] = {BAG: Plain(bag), PIXELS: Plain(raw_pixels)}
 
 
 def template(images: Pixels, drawings: Pixels) -> Floats:
-    """Answers of who knows both drawings of a pair: no other observer can do better at this noise.
+    """Answers `[2n]` of who knows both drawings of a pair: no other observer can do better at this noise.
 
-    Args:
-        images: `[n, 2, H, W]` with noise.
-        drawings: The same without.
-
-    Returns:
-        `[2n]`: the image along the difference of the drawings, from their mean, in units of its length.
+    `images`: `[n, 2, H, W]` with noise; `drawings`: the same without. An answer is the image along the difference of
+    the drawings, from their mean, in units of its length.
     """
     one, other = drawings[:, 0].astype(np.float32), drawings[:, 1].astype(np.float32)
     along, middle = other - one, (one + other) / 2
@@ -76,9 +72,7 @@ def template(images: Pixels, drawings: Pixels) -> Floats:
 def ideal(item: Item, drawer: Generator, drawings: Pixels) -> Floats:
     """Answers `[2n]` of the generator's ideal reader: -1 for the value of role 0, 1 for role 1, 0 for another.
 
-    Args:
-        drawer: Of drawings without noise.
-        drawings: `[n, 2, H, W]`, white on black.
+    `drawer`: of drawings without noise; `drawings`: `[n, 2, H, W]`, white on black.
     """
     read = drawer.read(drawings.reshape(-1, *drawings.shape[2:]))[item.factor]
     values: Floats = (read == item.values[1]).astype(np.float32) - (read == item.values[0]).astype(np.float32)

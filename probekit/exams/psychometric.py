@@ -77,11 +77,9 @@ class Grid:
         self.prior = LAPSE_PRIOR * np.log1p(-self.all.lapse) - np.log(self.all.sd / USUAL_SPREAD) ** 2 / 2
 
     def fit(self, correct: Floats, n: ArrayLike) -> Fit:
-        """The likeliest function of each row.
+        """The likeliest function of each row of `correct` `[.., L]`, shares right in [0, 1]: counted answers, or areas.
 
-        Args:
-            correct: `[.., L]`, shares right in [0, 1]: counted answers, or areas.
-            n: `[L]` or a number: of how many.
+        `n`: `[L]` or a number: of how many.
         """
         n = np.broadcast_to(np.asarray(n, np.float64), self.odds.shape[:1])
         likelihood = (correct * n).astype(np.float32) @ self.odds + (n @ self.wrong + self.prior).astype(np.float32)
@@ -91,30 +89,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold within the levels that were tested.
+    """A threshold within the levels that were tested."""
 
-    Attributes:
-        value: px.
-        ci: The 95 % interval in px.
-        beyond: ">" where the threshold lies above the highest level, which `value` then is; "<" below the lowest.
-        ci_beyond: The same of the two ends of the interval.
-        steep: Whether the curve rises between two levels: then the interval reaches from the one to the other.
-        log2_draws: `[draws]`, the resampled thresholds in octaves of px, kept within the levels too.
-    """
-
-    value: float
-    ci: tuple[float, float]
-    beyond: str
-    ci_beyond: tuple[str, str]
-    steep: bool
-    log2_draws: Doubles
+    value: float  # px
+    ci: tuple[float, float]  # the 95 % interval in px
+    beyond: str  # ">" where the threshold lies above the highest level, which `value` then is; "<" below the lowest
+    ci_beyond: tuple[str, str]  # the same of the two ends of the interval
+    steep: bool  # whether the curve rises between two levels: then the interval reaches from the one to the other
+    log2_draws: Doubles  # `[draws]`, the resampled thresholds in octaves of px, kept within the levels too
 
 
 def areas(values: Floats) -> Doubles:
     """The area under the ROC curve at every level, `[S, L]`: role 1 over role 0, ties one half.
 
-    Args:
-        values: `[S, L, 2n]`; rows 2i and 2i + 1 are roles 0 and 1 of pair i.
+    `values`: `[S, L, 2n]`; rows 2i and 2i + 1 are roles 0 and 1 of pair i.
     """
     found: Doubles = _readable(values).mean(axis=-1)
     return found
@@ -127,15 +115,9 @@ def orders(values: Floats) -> Doubles:
 
 
 def resampled(values: Floats, *, kind: Kind, draws: int = DRAWS, seed: int) -> Doubles:
-    """The share at every level in each draw of `means`, `[draws, L]`.
+    """The share at every level in each draw of `means`, `[draws, L]`; `values` as of `areas`.
 
     An area's draws are those of its projection (Hájek): the mean of what each pair contributes.
-
-    Args:
-        values: As of `areas`.
-        kind: Areas, or orders within pairs.
-        draws: How many.
-        seed: Decides them: with the same seed, the same pairs are drawn.
     """
     return means(_OF_PAIRS[kind](values), draws=draws, seed=seed)
 
@@ -145,11 +127,7 @@ def means(each: Doubles, *, draws: int = DRAWS, seed: int) -> Doubles:
 
     Each draw resamples pairs within levels, the same for every seed, and of S seeds S - 1, whose mean then spreads as
     that of S does (S of S spread too little, by a fifth of three; Rao and Wu 1988): all are one product of matrices.
-
-    Args:
-        each: `[S, L, n]`, what each pair contributes to a share.
-        draws: How many.
-        seed: Decides them: with the same seed, the same pairs are drawn.
+    `each`: `[S, L, n]`, what each pair contributes to a share. With the same seed, the same pairs are drawn.
     """
     seeds, levels, n = each.shape
     few = max(seeds - 1, 1)
@@ -165,14 +143,8 @@ def threshold(
     """Where the share right passes .75, with an interval over test pairs and, of several, over training seeds.
 
     The draws are those of `resampled`. The interval is of percentiles, wider by `WIDER`; bias-corrected ones (BC, BCa)
-    cover less, because the grid's steps are as large as the bias.
-
-    Args:
-        levels: `[L]` in px, ascending.
-        values: `[S, L, 2n]`, of S read-outs that were trained on pairs of other seeds; pairs as of `areas`.
-        kind: Areas, or orders within pairs.
-        draws: How many resamples.
-        seed: Decides them.
+    cover less, because the grid's steps are as large as the bias. `levels`: `[L]` in px, ascending; `values`: `[S, L,
+    2n]`, of S read-outs that were trained on pairs of other seeds; pairs as of `areas`.
     """
     levels = np.asarray(levels, np.float64)
     assert values.shape[1] == len(levels), f"expected values of {len(levels)} levels, found {values.shape[1]}"
@@ -231,9 +203,7 @@ def _drawn(levels: int, n: int, draws: int, seed: int) -> Doubles:
     return rng.multinomial(n, np.full(n, 1 / n), size=(levels, draws)).astype(np.float64)
 
 
-@lru_cache(maxsize=16)
-def _grid(levels: tuple[float, ...]) -> Grid:
-    return Grid(levels)
+_grid = lru_cache(maxsize=16)(Grid)
 
 
 def _ends(octaves: float, draws: Doubles) -> tuple[float, float]:

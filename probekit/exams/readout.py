@@ -28,15 +28,10 @@ ROUNDING = 1e-6  # of the trace: a smaller penalty is lost in products of float3
 
 @dataclass(frozen=True)
 class Readout:
-    """A direction in feature space.
+    """A direction in feature space."""
 
-    Attributes:
-        mean: `[D]`, of the features that it was fitted on.
-        weights: `[D]`, exactly 0 of a feature that was constant there.
-    """
-
-    mean: Floats
-    weights: Floats
+    mean: Floats  # `[D]`, of the features that it was fitted on
+    weights: Floats  # `[D]`, exactly 0 of a feature that was constant there
 
     def values(self, x: Features) -> Floats:
         """The value of each row of `[m, D]`: `[m]`, above 0 for class 1. Equal rows have equal values, bit for bit."""
@@ -47,30 +42,18 @@ class Readout:
 
 @dataclass(frozen=True)
 class Trained:
-    """The read-out of an item, and what it was learned from.
+    """The read-out of an item, and what it was learned from."""
 
-    Attributes:
-        readout: Fitted on all pairs of its regimen.
-        half: Fitted on half of them: where it reads clearly less, more pairs would help.
-        regimen: "easy", pairs of the easy levels alone; "all", equally many of each level; "one", of the only level.
-        held_auc: The area on the held pairs, the mean over their levels; NaN where none are held.
-    """
-
-    readout: Readout
-    half: Readout
-    regimen: str
-    held_auc: float
+    readout: Readout  # fitted on all pairs of its regimen
+    half: Readout  # fitted on half of them: where it reads clearly less, more pairs would help
+    regimen: str  # "easy", pairs of the easy levels alone; "all", equally many of each level; "one", of the only level
+    held_auc: float  # the area on the held pairs, the mean over their levels; NaN where none are held
 
 
 def ridge(x: Features, *, strengths: Sequence[float] = STRENGTHS) -> Readout:
-    """The read-out that is fitted on pairs.
+    """The read-out that is fitted on pairs `[2p, D]`, p at least 4; a ValueError if a feature is NaN or infinite.
 
-    Args:
-        x: `[2p, D]`, p at least 4; rows 2i and 2i + 1 are classes 0 and 1.
-        strengths: Of the penalty, in mean squares of a feature; of equally good ones the first is taken.
-
-    Raises:
-        ValueError: If a feature is NaN or infinite.
+    `strengths`: of the penalty, in mean squares of a feature; of equally good ones the first is taken.
     """
     table, pairs = _Table(x), np.arange(len(x) // 2)
     return table.fit(pairs, table.strength(pairs, strengths))
@@ -79,14 +62,9 @@ def ridge(x: Features, *, strengths: Sequence[float] = STRENGTHS) -> Readout:
 def train(x: Features, level: Ints, held: NDArray[np.bool_], easy: Collection[int]) -> Trained:
     """The read-out of the better of two regimens, by its area on held pairs; "easy" where they are equal.
 
-    Args:
-        x: `[2p, D]`, pairs as `ridge` takes them.
-        level: `[p]`, the level of each pair, at least 0.
-        held: `[p]`, pairs that choose the regimen and are not fitted; none where there is one level.
-        easy: The levels whose pairs make the regimen "easy".
-
-    Raises:
-        ValueError: If a feature is NaN or infinite.
+    `x`: `[2p, D]`, pairs as of `ridge`, which refuses the same; `level`: `[p]`, that of each pair, at least 0; `held`:
+    `[p]`, pairs that choose the regimen and are not fitted, none where there is one level; `easy`: the levels whose
+    pairs make the regimen "easy".
     """
     pairs = np.flatnonzero(~held)
     pairs = pairs[np.argsort(level[pairs], kind="stable")]  # so that every fourth, too, is of all levels

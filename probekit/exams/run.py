@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,8 +33,8 @@ from probekit.probes.measure import said_of_random
 from probekit.restore.load import adopt_alone
 from probekit.restore.opened import Opened, OpenedRun, open_encoder
 from probekit.restore.outside import Outside
-from probekit.results import stem_of, write_result
-from probekit.weights import LAST, RANDOM, Weights
+from probekit.results import joined_name, refuse_twice, stem_of, typed_again, write_result
+from probekit.weights import RANDOM, Weights
 
 TEST, CONFLICT = "test", "conflict"  # the set of an item itself; what is no item
 SHARED = ".exam"  # beside the runs: trials that do not depend on a run
@@ -46,19 +45,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sitter:
-    """Who sits the exam.
-
-    Attributes:
-        folder: Where its trials are kept.
-        depends: JSON-able: what they depend on beside the images; none of who needs no read-out.
-        observer: Made when something must be read.
-    """
+    """Who sits the exam."""
 
     name: str
     kind: str
-    folder: Path
-    depends: Mapping[str, Any]
-    observer: Callable[[], Observer]
+    folder: Path  # where its trials are kept
+    depends: Mapping[str, Any]  # JSON-able: what they depend on beside the images; none of who needs no read-out
+    observer: Callable[[], Observer]  # made when something must be read
     strides: Mapping[str, int | None]
 
 
@@ -73,19 +66,11 @@ def exam_runs(
     reports: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Examines encoders, one after another; several share a chart and a table of their differences.
+    """Examines encoders, one after another; several share a chart, in `reports`, and a table of their differences.
 
-    Args:
-        names: Runs, by name or path; none is the newest.
-        outside: An encoder from elsewhere in their place.
-        weights: Which of a run's, and how they are pooled.
-        reports: The folder of the chart of several.
-
-    Returns:
-        {"results": as `exam_run`, "arguments": what names each run, "differences": as `compared.differences`}.
-
-    Raises:
-        ValueError: As `exam_run`, or if a run is named twice.
+    `names`: runs, by name or path, none is the newest; `outside`: an encoder from elsewhere in their place. Gives
+    {"results": as `exam_run`, "arguments": what names each run, "differences": as `compared.differences`}. A ValueError
+    as of `exam_run`, or if a run is named twice.
     """
     if outside is not None:
         if names:
@@ -93,8 +78,7 @@ def exam_runs(
         alone = adopt_alone(outside, size=asked.size, measured=weights, device=device, runs=runs, console=console)
         names = [str(runs / alone)]
     found = [run_or_newest(name, runs, console) for name in names or (None,)]
-    if len({run.path.resolve() for run in found}) < len(found):
-        raise ValueError("expected each run once, found one twice; leave one out")
+    refuse_twice(found)
     examined = []
     for run in found:
         console.print(f"examining {run.name}, {asked.preset} ...")
@@ -102,7 +86,7 @@ def exam_runs(
     results = [each.result for each in examined]
     told = {"results": results, "arguments": [run.argument for run in found], "differences": differences(examined)}
     if len(found) > 1:
-        chart = reports / f"exam-{'+'.join(run.name for run in found)[:100]}.png"
+        chart = reports / f"exam-{joined_name(found)}.png"
         console.print(f"chart of all: {names_of(save(draw_exam(results), chart))}")
     return told
 
@@ -110,11 +94,8 @@ def exam_runs(
 def exam_run(opened: OpenedRun, asked: Exam, *, console: Console) -> Examined:
     """Examines a run's encoder beside observers whose answers are known, and writes results/ and figures/.
 
-    Returns:
-        What was written (docs/exam.md), and what the embedding answered.
-
-    Raises:
-        ValueError: If the encoder does not take images of this size, or has no such layer.
+    Gives what was written (docs/exam.md), and what the embedding answered. A ValueError if the encoder does not take
+    images of this size, or has no such layer.
     """
     started, run = time.monotonic(), opened.run
     with run.locked("exam"):
@@ -123,7 +104,7 @@ def exam_run(opened: OpenedRun, asked: Exam, *, console: Console) -> Examined:
         notes = [*reader.left_out, *said_of_random(untrained, RANDOM_SEED)]
         for note in notes:
             console.print(f"note: {note}")
-        sitters = [_trained(opened, reader, asked), *_others(opened, untrained, reader, asked)]
+        sitters = [_trained(opened, reader), *_others(opened, untrained, asked)]
         frame = Frame(asked.size, asked.noise)
         sat = [sit(sitter, asked, frame, lambda line: console.print(f"  {line} ...")) for sitter in sitters]
         rows = [
@@ -149,7 +130,7 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
         "data_hash": _hash(asked),
         "protocol": asked.preset,
         "how": _how(asked),
-        "command": _command(opened, asked),
+        "command": typed_again("exam", opened.run, opened.weights, asked.words),
         "options": asked.options,
         "checkpoint": str(opened.weights),
         "checkpoint_hash": opened.hash,
@@ -162,13 +143,13 @@ def _result(opened: OpenedRun, asked: Exam, rows: Sequence[Mapping[str, Any]], n
     }
 
 
-def _trained(opened: OpenedRun, reader: Reader, asked: Exam) -> Sitter:
+def _trained(opened: OpenedRun, reader: Reader) -> Sitter:
     pooling = opened.weights.reading.removeprefix("@") or opened.header["spec"]["pooling"]
     depends = {"encoder": opened.hash, "pooling": pooling, "device": opened.device.type}
     return _reading(reader, opened.row, ENCODER, opened.run.path / "exam", depends)
 
 
-def _others(opened: OpenedRun, untrained: Opened | None, reader: Reader, asked: Exam) -> Iterator[Sitter]:
+def _others(opened: OpenedRun, untrained: Opened | None, asked: Exam) -> Iterator[Sitter]:
     """Random weights of the same architecture, and who reads pixels."""
     shared = opened.run.path.parent / SHARED
     if untrained is not None:
@@ -309,10 +290,3 @@ def _how(asked: Exam) -> str:
         f"{plan.test} test pairs a level ({MORE[asked.preset]} where there is one level), "
         f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."
     )
-
-
-def _command(opened: OpenedRun, asked: Exam) -> str:
-    words = ["probekit", "exam", opened.run.argument, *asked.words]
-    if opened.weights != LAST:
-        words += ["--checkpoint", str(opened.weights)]
-    return shlex.join(words)

@@ -29,10 +29,9 @@ OWN = "own"  # the pooling of what is an embedding as it is
 def item_numbers(item: Item, size: int, trials: Trials) -> list[dict[str, Any]]:
     """The numbers of each output: its curves by level, its read-out at the easiest level, its thresholds.
 
-    Returns:
-        For each output: layer, pool; areas, orders `[L]`; easy, `read_at` of the easiest level; all, of all levels, for
-        what is an embedding; rising; regimen; and, where there are several levels, threshold {readable, present} and
-        fit {mu, sd, lapse}.
+    For each output: layer, pool; areas, orders `[L]`; easy, `read_at` of the easiest level; all, of all levels, for
+    what is an embedding; rising; regimen; and, where there are several levels, threshold {readable, present} and fit
+    {mu, sd, lapse}.
     """
     return [_numbers(item, size, output, trial) for output, trial in trials.items()]
 
@@ -66,9 +65,8 @@ def px_of(found: Threshold) -> dict[str, Any]:
 def read_at(values: NDArray[np.float32]) -> dict[str, Any]:
     """What is read at some levels, the mean over them, from answers `[S, L, 2n]`.
 
-    Returns:
-        readable and present {value, ci}, the intervals from resamples of pairs within levels and of seeds; p, one-
-        sided, that the area is not above chance.
+    Gives readable and present {value, ci}, the intervals from resamples of pairs within levels and of seeds; p,
+    one-sided, that the area is not above chance.
     """
     found: dict[str, Any] = {}
     for kind, measure in zip(KINDS, (areas, orders), strict=True):
@@ -84,9 +82,8 @@ def read_at(values: NDArray[np.float32]) -> dict[str, Any]:
 def changed_numbers(plain: Trials, changed: Trials) -> list[dict[str, Any]]:
     """What a read-out keeps of the easiest level when the images change in a way that it was not trained on.
 
-    Returns:
-        For each output: layer, pool, area, ci, and kept, (2 area - 1) over that without the change; None where nothing
-        was read without it.
+    For each output: layer, pool, area, ci, and kept, (2 area - 1) over that without the change; None where nothing was
+    read without it.
     """
     found = []
     for output, trial in changed.items():
@@ -103,10 +100,9 @@ TOLD = 0.75  # an area that must be reached before it is asked what remains of i
 def conflict_numbers(trials: Mapping[str, Trials], size: int) -> list[dict[str, Any]]:
     """What each output follows where the cues disagree, by radius of the elements.
 
-    Returns:
-        For each output: layer, pool; whole, element: areas `[R]` of each cue alone; follows `[R]`, the share of answers
-        for the whole, and ci `[R]`, from resamples of scenes and of seeds; equal: the radius in px at which both are
-        followed alike, None where none is.
+    For each output: layer, pool; whole, element: areas `[R]` of each cue alone; follows `[R]`, the share of answers for
+    the whole, and ci `[R]`, from resamples of scenes and of seeds; equal: the radius in px at which both are followed
+    alike, None where none is.
     """
     found = []
     for output, trial in trials[DISAGREEING].items():

@@ -20,7 +20,6 @@ from probekit.output.terminal import show_table
 
 Row = dict[str, Any]
 Floats = NDArray[np.floating]
-Encode = Callable[[Floats], Floats]
 
 CLEAN = Frame(oracles.SIZE, 0.0)
 WHOLES = [name for name, item in ITEMS.items() if item.kind != LOCAL]
@@ -38,14 +37,9 @@ SIGMAS = 3.5  # standard errors that an area at chance may be off
 
 
 def run_selftest(seed: int, console: Console) -> list[Row]:
-    """All checks, and a table of what they found.
+    """All checks: rows {name, expected, found, tolerance, passed}, passed within the tolerance; prints them as a table.
 
-    Args:
-        seed: Of noise, nuisances and simulated answers; the tolerances hold for nearly all.
-        console: Where the table goes.
-
-    Returns:
-        Rows {name, expected, found, tolerance, passed}; passed where found is within the tolerance of what is expected.
+    The seed is of noise, nuisances and simulated answers; the tolerances hold for nearly all.
     """
     rows = []
     for about, check in CHECKS.items():
@@ -113,8 +107,7 @@ def closed_forms(seed: int, *, blocks: int = 24) -> list[Row]:
     def draw(m: int, nuisance: Floats, turn: Floats) -> Floats:
         x = 0.3 * rng.standard_normal((m, 2, len(turn))) + rng.standard_normal((m, 1, 1)) * nuisance
         x[:, 1, 0] += 1.0
-        rows: Floats = (x @ turn).reshape(2 * m, len(turn)).astype(np.float32)
-        return rows
+        return (x @ turn).reshape(2 * m, len(turn)).astype(np.float32)
 
     rows = []
     for name, nuisance, measure in (

@@ -42,8 +42,7 @@ def called(row: Row) -> str:
 
 def best(row: Row, item: str) -> Read:
     """The output that reads an item best, the mean over its levels."""
-    found: Read = max(row["items"][item], key=lambda read: sum(read["areas"]))
-    return found
+    return max(row["items"][item], key=lambda read: sum(read["areas"]))
 
 
 def easiest(row: Row, item: str, layer: str, curve: str = "readable") -> Read:

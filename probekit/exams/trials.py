@@ -22,17 +22,11 @@ FORMAT = 2  # to be raised when the same settings give other answers
 
 @dataclass(frozen=True)
 class Trial:
-    """The answers of one output to an item.
+    """The answers of one output to an item."""
 
-    Attributes:
-        values: `[S, L, 2n]`, S seeds of training pairs, L levels, rows 2i and 2i + 1 a pair.
-        half: The same after half of the training pairs; of observers that learn nothing, `values`.
-        regimen: What each seed's read-out was trained on, "easy", "all", "one"; "" where nothing is learned.
-    """
-
-    values: Floats
-    half: Floats
-    regimen: tuple[str, ...]
+    values: Floats  # `[S, L, 2n]`, S seeds of training pairs, L levels, rows 2i and 2i + 1 a pair
+    half: Floats  # the same after half of the training pairs; of observers that learn nothing, `values`
+    regimen: tuple[str, ...]  # what each seed's read-out was trained on, as of `Trained`; "" where nothing is learned
 
 
 Trials = dict[Output, Trial]
@@ -40,11 +34,7 @@ Sets = dict[str, Trials]  # by the name of a set of test images
 
 
 def kept(folder: Path, item: str, depends: Mapping[str, Any], make: Callable[[], Sets]) -> Sets:
-    """The trials of an item, made only if the folder does not hold them yet.
-
-    Args:
-        depends: JSON-able: all that they depend on.
-    """
+    """The trials of an item, made only if the folder does not hold them yet; `depends`: all that they depend on."""
     text = json.dumps({**depends, "item": item, "format": FORMAT}, sort_keys=True)
     path = folder / f"{item}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
     if (found := _read(path)) is not None:

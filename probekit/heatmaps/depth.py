@@ -12,19 +12,15 @@ from probekit.weights import RANDOM
 
 RANK = f"{SCORES['rank_accuracy']}, normalised"  # 0 is chance and 1 the mask itself, on whatever grid
 AUROC = SCORES["auroc"]
-NOTHING: dict[str, Any] = {"value": None, "ci": None}
 
 
 class MapDepthRow(m.Named):
-    """A map at a layer, of the encoder or of random weights; a ceiling; or a baseline that has no layer.
-
-    `depth`: as in `probes.measurements.depth`; `grid`: cells (h, w) of the layer's map.
-    """
+    """A map at a layer, of the encoder or of random weights; a ceiling; or a baseline that has no layer."""
 
     map: str
     layer: NotRequired[str]
-    depth: NotRequired[m.Number]
-    grid: list[int]
+    depth: NotRequired[m.Number]  # as in `probes.measurements.depth`
+    grid: list[int]  # cells (h, w) of the layer's map
     scores: dict[str, m.Estimate]
 
 
@@ -47,6 +43,7 @@ class MapDepth(m.Measurement):
     shape = MapDepthRow
     whole = AboutMapDepth
     command: ClassVar[str] = "heatmap"
+    offered = False  # as long as a heatmap, for each layer
 
     @property
     def words(self) -> list[str]:
@@ -99,9 +96,6 @@ class MapDepth(m.Measurement):
         """None: a result of each layer has them."""
         return {}
 
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        return False  # as long as a heatmap, for each layer
-
 
 def kept_scores(scores: Mapping[str, Mapping[str, Any]], target: str) -> dict[str, Any]:
     """What a row keeps of a map's scores by mask; evidence masks of its target alone, and no objects beside them."""
@@ -120,7 +114,7 @@ def _table(key: str, title: str, how: str, rows: list[m.Row]) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row["scores"]))
 
     def cells(row: m.Row) -> list[Cell]:
-        found = (row["scores"].get(name, NOTHING) for name in names)
+        found = (row["scores"].get(name, m.UNKNOWN) for name in names)
         return [scored(score["value"], score["ci"], 2) for score in found]
 
     lines = [
@@ -138,11 +132,13 @@ def _mask(key: str) -> str:
 
 def _line(key: str, rows: list[m.Row]) -> tuple[list[float], list[float]]:
     """Depth and score of the rows that have one."""
-    points = [(row["depth"], value) for row in rows if (value := row["scores"].get(key, NOTHING)["value"]) is not None]
+    points = [
+        (row["depth"], value) for row in rows if (value := row["scores"].get(key, m.UNKNOWN)["value"]) is not None
+    ]
     return [x for x, _ in points], [y for _, y in points]
 
 
 def _ends(key: str, rows: list[m.Row]) -> list[list[float]]:
     """Their intervals; the score itself where there is none."""
-    kept = [score for row in rows if (score := row["scores"].get(key, NOTHING))["value"] is not None]
+    kept = [score for row in rows if (score := row["scores"].get(key, m.UNKNOWN))["value"] is not None]
     return [list(score["ci"] or [score["value"]] * 2) for score in kept]

@@ -50,16 +50,11 @@ class OverClasses(OverImages):
     """Every row is a label of an image. The mean of each class's rows, and of these the mean; classes count alike.
 
     Intervals are of resampled images, each with all its rows: a resample leaves out a class of which it drew none.
-
-    Attributes:
-        images: int64 `[N]`, which image each row is of.
-        classes: int64 `[N]`, which class.
-        names: Of the classes.
     """
 
-    images: NDArray[np.int64]
-    classes: NDArray[np.int64]
-    names: tuple[str, ...]
+    images: NDArray[np.int64]  # int64 `[N]`, which image each row is of
+    classes: NDArray[np.int64]  # int64 `[N]`, which class
+    names: tuple[str, ...]  # of the classes
 
     def mean(self, values: Values) -> dict[str, Any]:
         """As `mean_over_images`, n counting rows; and under `classes` the same of each class, over its images."""

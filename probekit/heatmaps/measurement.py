@@ -197,12 +197,10 @@ class Heatmap(Measurement):
         lines = []
         if result["probe"]:
             found = percents(result["probe"]["accuracy"], result["probe"]["ci"])
-            those = "" if "labels" in result else " of these images"
-            share = f"{found.number} %{those} {found.ends}".rstrip()
+            told = f"a linear probe, target {result['target']}, right on {found.number} % of these images"
             if "labels" in result:
-                lines.append(f"Explained: a linear probe a label, target logit; of the labels here it finds {share}.")
-            else:
-                lines.append(f"Explained: a linear probe, target {result['target']}, right on {share}.")
+                told = f"a linear probe a label, target logit; of the labels here it finds {found.number} %"
+            lines.append(f"Explained: {told} {found.ends}".rstrip() + ".")
         lines += verdicts(result)
         if not result["masks"]:
             lines.append(f"{result['data']} holds no masks, so the maps have no scores against them.")

@@ -12,12 +12,12 @@ from probekit.h5 import DatasetInfo
 from probekit.heatmaps.depth import MapDepth, kept_scores
 from probekit.heatmaps.measurement import Heatmap
 from probekit.heatmaps.protocol import BASELINES, Scored, localised
-from probekit.heatmaps.run import command, prepare
+from probekit.heatmaps.run import prepare
 from probekit.heatmaps.tables import CEILING, MAP
 from probekit.measurement import BASELINE, ENCODER
 from probekit.probes.measurements.depth import readable
 from probekit.restore.opened import OpenedRun
-from probekit.results import stem_of, write_result
+from probekit.results import stem_of, typed_again, write_result
 from probekit.weights import RANDOM
 
 OF_THE_GRID = "random"  # a baseline that is another one on each grid, and so none of all layers
@@ -36,6 +36,7 @@ def depth_run(
     refuse_unmasked(info)
     views, left_out = readable(opened)
     asked = replace(asked, perturb=0)
+    words = [*asked.words, *depth.words]
     rows: dict[str, dict[str, Any]] = {}
     with opened.run.locked("heatmap"):
         settings: dict[str, Any] = {}
@@ -65,7 +66,7 @@ def depth_run(
             "how": f"Maps of {settings['n']} images of the split {settings['split']}. {depth.about}",
             "options": depth.settled({asked.name: asked}),
             "seed": seed,
-            "command": command(opened, asked, data, seed, *depth.words),
+            "command": typed_again("heatmap", opened.run, opened.weights, words, data=data, seed=seed),
             "notes": settings["notes"],
             "left_out": left_out,
             "rows": sorted(rows.values(), key=lambda row: (ENCODER, CEILING, BASELINE).index(row["kind"])),

@@ -39,8 +39,7 @@ def average_drop(before: Floats, after: Floats) -> NDArray[np.float64]:
     mean is AD %.
     """
     y, o = before.astype(np.float64), after.astype(np.float64)
-    drop: NDArray[np.float64] = 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
-    return drop
+    return 100 * np.maximum(0, y - o) / np.where(y > 0, y, np.nan)
 
 
 def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
@@ -51,8 +50,7 @@ def average_increase(before: Floats, after: Floats) -> NDArray[np.float64]:
 def average_gain(before: Floats, after: Floats) -> NDArray[np.float64]:
     """Each image's share of Average Gain, in [0, 100], higher is better: `max(0, O - Y) / (1 - Y)`, NaN if Y is 1."""
     y, o = before.astype(np.float64), after.astype(np.float64)
-    gain: NDArray[np.float64] = 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
-    return gain
+    return 100 * np.maximum(0, o - y) / np.where(y < 1, 1 - y, np.nan)
 
 
 def swap_order(
@@ -96,8 +94,7 @@ def embed(subject: Subject, inputs: Tensor) -> Tensor:
 def confidence(subject: Subject, inputs: Tensor, labels: Tensor) -> NDArray[np.float64]:
     """The probability of each image's class, `[N]`, on float32 images in [0, 1]."""
     assert subject.classifier is not None
-    found: NDArray[np.float64] = subject.classifier.probability(embed(subject, inputs), labels).double().cpu().numpy()
-    return found
+    return subject.classifier.probability(embed(subject, inputs), labels).double().cpu().numpy()
 
 
 def faithfulness(
@@ -186,8 +183,7 @@ def swap(subject: Subject, pairs: Pairs, maps: NDArray[np.float32], *, seed: int
 
 def _ask(subject: Subject, images: Tensor, target: Target) -> NDArray[np.float64]:
     """The target on uint8 images, `[N]`."""
-    asked: NDArray[np.float64] = target.score(embed(subject, as_inputs(images))).double().cpu().numpy()
-    return asked
+    return target.score(embed(subject, as_inputs(images))).double().cpu().numpy()
 
 
 def by_target(targets: Mapping[str, Any], row_target: str) -> list[str]:
@@ -195,24 +191,10 @@ def by_target(targets: Mapping[str, Any], row_target: str) -> list[str]:
     return [row_target] if row_target in targets else list(targets)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome for one row."""
-
-    passes: bool  # whether the map depends on the weights
-    similarity: float  # mean Spearman correlation of |map| with all weights random
-    null: tuple[float, float]  # smallest and largest of the same between pairs of random networks
-    stages: tuple[str, ...]  # what is random so far, from the head down
-    cascade: tuple[float, ...]  # the correlation at each stage
-    n: int  # images
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**self.__dict__, "null": list(self.null), "stages": list(self.stages), "cascade": list(self.cascade)}
-
-
-def check(names: list[str], subject: Subject, fresh: Fresh, questions: Questions, *, seed: int) -> dict[str, Verdict]:
-    """Verdicts by map, over all of a map's targets.
+def check(
+    names: list[str], subject: Subject, fresh: Fresh, questions: Questions, *, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Verdicts by map as of `judge`, over all of a map's targets.
 
     The head goes first (the direction that a map explains, and the projection), then one block of the encoder after
     the other. A map passes if its maps with all weights random are no more like the trained ones than random networks'
@@ -241,17 +223,24 @@ def check(names: list[str], subject: Subject, fresh: Fresh, questions: Questions
 
 def judge(
     trained: NDArray[np.float32], randoms: Sequence[NDArray[np.float32]], cascade: Mapping[str, NDArray[np.float32]]
-) -> Verdict:
-    """The verdict on one map from its maps `[N, h, w]`.
+) -> dict[str, Any]:
+    """The verdict on one map from its maps `[N, h, w]`, valid JSON.
 
     `randoms`: of independent encoders with random weights, two at least; `cascade`: of the trained encoder with more
-    and more of it random, by what went last.
+    and more of it random, by what went last. Gives passes, whether the map depends on the weights; similarity, the mean
+    Spearman correlation of |map| with all weights random; null, the smallest and the largest of the same between pairs
+    of random networks; stages, what went last, and cascade, the correlation at each; n images.
     """
     null = [similarity(a, b) for a, b in combinations(randoms, 2)]
     final = float(np.mean([similarity(trained, random) for random in randoms]))
-    steps = tuple(similarity(trained, maps) for maps in cascade.values())
-    passes = final <= max(null) and max(null) <= SAME
-    return Verdict(passes, final, (min(null), max(null)), tuple(cascade), steps, len(trained))
+    return {
+        "passes": final <= max(null) and max(null) <= SAME,
+        "similarity": final,
+        "null": [min(null), max(null)],
+        "stages": list(cascade),
+        "cascade": [similarity(trained, maps) for maps in cascade.values()],
+        "n": len(trained),
+    }
 
 
 def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -51,18 +51,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Scored:
-    """Maps beside baselines and ceilings, with their scores against the masks.
+    """Maps beside baselines and ceilings, with their scores against the masks."""
 
-    `names`: of the maps that were taken; `pooled`: the encoder's embeddings of the images, `[N, D]`; `grid`: cells
-    (h, w) of its map; `rows`: all maps, `entries`: what results keep of each; `left_out`: a line for each thing.
-    """
-
-    names: list[str]
-    pooled: Tensor
-    grid: tuple[int, int]
-    rows: list[Row]
-    entries: list[dict[str, Any]]
-    left_out: list[str]
+    names: list[str]  # of the maps that were taken
+    pooled: Tensor  # `[N, D]`, the encoder's embeddings of the images
+    grid: tuple[int, int]  # cells (h, w) of its map
+    rows: list[Row]  # all maps
+    entries: list[dict[str, Any]]  # what results keep of each
+    left_out: list[str]  # a line for each thing
 
 
 def evaluate(
@@ -247,7 +243,7 @@ def _randomise(work: Evaluation, names: list[str], scored: list[dict[str, Any]],
     verdicts = check(cheap, work.trained, work.fresh, part, seed=work.seed)
     for entry in scored:
         if entry["encoder"] == "trained" and entry["name"] in verdicts:
-            entry["sanity_check"] = verdicts[entry["name"]].as_dict()
+            entry["sanity_check"] = verdicts[entry["name"]]
 
 
 def uniform(images: Pixels, index: NDArray[np.int64], grid: tuple[int, int], seed: int) -> Maps:

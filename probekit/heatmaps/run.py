@@ -31,9 +31,8 @@ from probekit.probes.measure import said_of_random
 from probekit.probes.protocol import Part, fit_label
 from probekit.restore.draw import draw_run
 from probekit.restore.opened import Opened, OpenedRun
-from probekit.results import stem_of, write_result
+from probekit.results import stem_of, typed_again, write_result
 from probekit.views.recipes import recipe_of
-from probekit.weights import LAST
 
 NEGATIVES = 256  # ours: images of the bank that gradcam-ssl contrasts with; the smallest batch of the SimCLR paper
 COMPANIONS = 15  # ours: of these beside each image for gradcam-loss, a batch of 16; each image takes 32 passes or more
@@ -99,27 +98,22 @@ class Subjects:
         return Classifier.of(space, probe, classes=classes, device=opened.device)
 
 
-def heatmap_run(
-    opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console
-) -> dict[str, Any]:
-    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/ (docs/heatmaps.md).
-
-    `data` None is the run's own. A ValueError if a map cannot be drawn of this encoder, or the data do not fit.
-    """
-    return look(opened, asked, data=data, seed=seed, console=console).result
-
-
 @dataclass(frozen=True)
 class Looked:
-    """What `heatmap_run` gives, and what a picture is drawn of: the images, and the maps of the trained encoder."""
+    """A result, and what a picture is drawn of: the images, and the maps of the trained encoder."""
 
     result: dict[str, Any]
     truth: Truth
     rows: list[Row]
 
 
-def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console) -> Looked:
-    """As `heatmap_run`."""
+def heatmap_run(
+    opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: int = 0, console: Console
+) -> Looked:
+    """Draws and scores attribution maps of a run's encoder, and writes results/ and figures/ (docs/heatmaps.md).
+
+    `data` None is the run's own. A ValueError if a map cannot be drawn of this encoder, or the data do not fit.
+    """
     started, run = time.monotonic(), opened.run
     info, known = opened.dataset(data)
     for line in known:
@@ -145,7 +139,7 @@ def look(opened: OpenedRun, asked: Heatmap, *, data: Path | None = None, seed: i
             "how": f"Maps of {told} of the split {settings['split']}{explained}.",
             "options": asked.options,
             "seed": seed,
-            "command": command(opened, asked, data, seed),
+            "command": typed_again("heatmap", run, opened.weights, asked.words, data=data, seed=seed),
             "fill": asked.fill,
             "black_ground": bool(np.median(work.truth.split.images) == 0),
             **found,
@@ -169,13 +163,6 @@ def coarse_maps(rows: Sequence[Row], run: str) -> str:
     names, (high, wide) = ", ".join(coarse), next(iter(coarse.values()))
     again = shlex.join(["probekit", "heatmap", run, "--maps", "occlusion,input-gradient"])
     return f"{names}: {high} x {wide} cells are too few to say where; for maps that have more type: {again}"
-
-
-def command(opened: OpenedRun, asked: Heatmap, data: Path | None, seed: int, *more: str) -> str:
-    """What to type to get the same result; `more` stands behind the options of the maps."""
-    words = ["probekit", "heatmap", opened.run.argument, *(["--data", str(data)] if data else []), *asked.words, *more]
-    words += ["--seed", str(seed)] if seed else []
-    return shlex.join([*words, *(["--checkpoint", str(opened.weights)] if opened.weights != LAST else [])])
 
 
 def prepare(

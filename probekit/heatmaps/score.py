@@ -159,8 +159,7 @@ def upsample(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.fl
     if tuple(grid.shape[-2:]) != size:
         # In double precision, so that what ties on the grid ties afterwards: scores count ties.
         grid = F.interpolate(grid.double(), size, mode="bilinear", align_corners=False).float()
-    full: NDArray[np.float32] = grid[:, 0].numpy()
-    return full
+    return grid[:, 0].numpy()
 
 
 def area_average(masks: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.float32]:
@@ -169,8 +168,7 @@ def area_average(masks: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.
     Upsampled again, that is the ceiling: a reference for what a map of that grid can reach, not a strict bound.
     """
     truth = torch.from_numpy(masks).float()[:, None]
-    cells: NDArray[np.float32] = F.interpolate(truth, grid, mode="area")[:, 0].numpy()
-    return cells
+    return F.interpolate(truth, grid, mode="area")[:, 0].numpy()
 
 
 def explanation(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -185,5 +183,4 @@ def explanation(maps: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np
     span = positive.max(axis=(1, 2), keepdims=True) - low
     constant = span == 0
     stretched = (positive - low) / np.where(constant, 1, span)
-    shown: NDArray[np.float32] = np.where(constant, (positive > 0).astype(np.float32), stretched)
-    return shown
+    return np.where(constant, (positive > 0).astype(np.float32), stretched)

@@ -31,10 +31,15 @@ def swapped(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(factor for row in rows for factor in row["swap"]))
 
 
+def scored(rows: Sequence[Row], mask: str) -> tuple[str | None, list[Row]]:
+    """The class factor whose evidence a mask is, None of others; and the rows with scores against it."""
+    factor = mask.removeprefix(EVIDENCE) if mask.startswith(EVIDENCE) else None
+    return factor, [row for row in rows if mask in row["scores"] and (factor is None or row["target"] in ("", factor))]
+
+
 def scores_table(result: Result, rows: Sequence[Row], mask: str, key: str, has_evidence: bool) -> Table:
     """Scores of every row against one mask; against a whole object on demand, where there is evidence."""
-    factor = mask.removeprefix(EVIDENCE) if mask.startswith(EVIDENCE) else None
-    kept = [row for row in rows if mask in row["scores"] and (factor is None or row["target"] in ("", factor))]
+    factor, kept = scored(rows, mask)
     chance = result["chance"].get(mask)
     told = "" if chance is None else f" Chance, the mask's share of the image: {chance:.3f}; for AUROC 0.5."
     how = (

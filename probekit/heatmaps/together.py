@@ -11,11 +11,10 @@ from probekit.data.split import check_channels
 from probekit.h5 import read_info
 from probekit.heatmaps.draw import draw_together
 from probekit.heatmaps.measurement import Heatmap
-from probekit.heatmaps.run import look
+from probekit.heatmaps.run import heatmap_run
 from probekit.output.pictures import check_picture, names_of, save
 from probekit.restore.opened import OpenedRun
-
-MOST_NAMES = 80  # letters of a picture's default name
+from probekit.results import joined_name, refuse_twice
 
 
 def heatmap_runs(
@@ -33,14 +32,11 @@ def heatmap_runs(
     `out`: the picture; None is one in `folder`, named after the runs. A ValueError if a run is named twice, the runs
     have different images and none were named, or `out` is no picture that may be replaced.
     """
-    names = [each.run.name for each in opened]
-    if len(names) > 1:
-        joined = "+".join(names)
-        short = joined if len(joined) <= MOST_NAMES else f"{names[0][:MOST_NAMES]}+{len(names) - 1}-more"
-        out = folder / f"maps-{short}.png" if out is None else out
+    if len(opened) > 1:
+        out = folder / f"maps-{joined_name([each.run for each in opened])}.png" if out is None else out
         check_picture(out)
         _check(opened, data)
-    found = [look(each, asked, data=data, seed=seed, console=console) for each in opened]
+    found = [heatmap_run(each, asked, data=data, seed=seed, console=console) for each in opened]
     results = [each.result for each in found]
     if out is not None:
         figure = draw_together(results, found[0].truth, [each.rows for each in found])
@@ -50,10 +46,7 @@ def heatmap_runs(
 
 def _check(opened: Sequence[OpenedRun], data: Path | None) -> None:
     """Refuses runs that cannot be drawn over the same images, before any is measured."""
-    paths = [each.run.path.resolve() for each in opened]
-    twice = next((each.run.name for each, path in zip(opened, paths, strict=True) if paths.count(path) > 1), None)
-    if twice is not None:
-        raise ValueError(f"expected each run once, found {twice} twice; leave one out")
+    refuse_twice([each.run for each in opened])
     for each in opened:
         check_channels(read_info(data or each.run.data()), each.encoder.spec["channels"])
     files = {} if data is not None else {read_info(each.run.data()).content_hash: each.run for each in opened}

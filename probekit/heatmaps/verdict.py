@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probekit.heatmaps.tables import CEILING, EVIDENCE, MAP
+from probekit.heatmaps.tables import CEILING, EVIDENCE, MAP, scored
 from probekit.measurement import BASELINE, Result, Row
 from probekit.output.document import estimate
 
@@ -18,14 +18,13 @@ def verdicts(result: Result) -> list[str]:
 
 
 def _verdict(rows: Sequence[Row], mask: str) -> str:
-    factor = mask.removeprefix(EVIDENCE) if mask.startswith(EVIDENCE) else None
-    kept = [row for row in rows if mask in row["scores"] and (factor is None or row["target"] in ("", factor))]
-    scored = [row for row in kept if _score(row, mask)["mean"] is not None]
-    best, baseline, ceiling = (_best(scored, kind, mask) for kind in (MAP, BASELINE, CEILING))
+    factor, kept = scored(rows, mask)
+    known = [row for row in kept if _score(row, mask)["mean"] is not None]
+    best, baseline, ceiling = (_best(known, kind, mask) for kind in (MAP, BASELINE, CEILING))
     if best is None:
         return ""
     own, beside = _score(best, mask), None if baseline is None else _score(baseline, mask)
-    line = f"{factor or mask}: best map {_names(scored, best, mask)}, {CALLED} {estimate(own, 2).text}"
+    line = f"{factor or mask}: best map {_names(known, best, mask)}, {CALLED} {estimate(own, 2).text}"
     if baseline is not None:
         line += f"; best baseline {baseline['name']}, {estimate(beside, 2).text}"
     if ceiling is not None:

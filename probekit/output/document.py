@@ -1,7 +1,6 @@
 """What a report is made of, whatever its format: sections of notes, tables, charts and pictures."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -136,11 +135,6 @@ def key_of(*parts: object) -> str:
 def in_a_line(title: str) -> str:
     """A title amid a sentence: "Linear head by SGD" -> "linear head by SGD"."""
     return f"{title[:1].lower()}{title[1:]}"
-
-
-def command(*words: str) -> str:
-    """A command line, quoted for the shell."""
-    return shlex.join(words)
 
 
 def text(value: object) -> Cell:

@@ -42,13 +42,8 @@ def save(figure: Figure, out: Path) -> Path:
     """
     check_picture(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": out.stem}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box
-        for path in files_of(out):
-            kind = path.suffix.lower()[1:]
-            with replaced(path) as temporary:
-                figure.savefig(temporary, format=kind, dpi=DPI, metadata=METADATA[kind])
+    for path in files_of(out):
+        _write(figure, path)
     return out
 
 
@@ -56,11 +51,17 @@ def save_both(figure: Figure, out: Path) -> Path:
     """As `save`, and beside it a PNG for dark pages; the figure is dark afterwards."""
     save(figure, out)
     darken(figure)
-    FigureCanvasAgg(figure)
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings(), replaced(formats.dark_of(out)) as temporary:
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(temporary, format="png", dpi=DPI, facecolor=CARDS[1], metadata=METADATA["png"])
+    _write(figure, formats.dark_of(out), facecolor=CARDS[1])
     return out
+
+
+def _write(figure: Figure, path: Path, **more: Any) -> None:
+    kind = path.suffix.lower()[1:]
+    FigureCanvasAgg(figure)
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": path.stem}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box
+        with replaced(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=DPI, metadata=METADATA[kind], **more)
 
 
 def darken(figure: Figure) -> None:
@@ -113,15 +114,12 @@ def check_picture(out: Path) -> None:
             f"expected a picture NAME.png, NAME.svg or NAME.pdf, found {out}; type --out {quote(str(named))}"
         )
     for path in files_of(out):
-        if (path.exists() or path.is_symlink()) and not _drawn(path):
+        kind = path.suffix.lower()[1:]
+        drawn = marked(path, MARKS[kind], HEAD if kind != "pdf" else None)
+        if (path.exists() or path.is_symlink()) and not drawn:
             raise ValueError(
                 f"{path} exists and is no picture that probekit drew; move it away or choose another --out"
             )
-
-
-def _drawn(path: Path) -> bool:
-    kind = path.suffix.lower()[1:]
-    return marked(path, MARKS[kind], HEAD if kind != "pdf" else None)
 
 
 def marked(path: Path, mark: bytes, head: int | None = HEAD) -> bool:

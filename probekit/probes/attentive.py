@@ -38,14 +38,11 @@ Halves = NDArray[np.float16]
 
 @dataclass(frozen=True)
 class Tokens:
-    """Frozen tokens of some images.
+    """Frozen tokens of some images."""
 
-    `x`: float16 `[N, T, D]`; `y`: classes `[N]` in [0, K); `groups`: as in `protocol.Part`.
-    """
-
-    x: Halves
-    y: NDArray[np.int64]
-    groups: NDArray[Any] | None = None
+    x: Halves  # `[N, T, D]`
+    y: NDArray[np.int64]  # `[N]`, classes in [0, K)
+    groups: NDArray[Any] | None = None  # as in `protocol.Part`
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,7 @@ def patch_codes(ink: NDArray[np.bool_], dilation: int) -> NDArray[np.integer]:
     d = dilation
     bits = ink.astype(np.uint16)
     row: NDArray[np.integer] = bits[:, :, : -2 * d] | bits[:, :, d:-d] << 1 | bits[:, :, 2 * d :] << 2
-    codes: NDArray[np.integer] = row[:, : -2 * d] | row[:, d:-d] << 3 | row[:, 2 * d :] << 6
-    return codes
+    return row[:, : -2 * d] | row[:, d:-d] << 3 | row[:, 2 * d :] << 6
 
 
 def _frequencies(ink: NDArray[np.bool_], dilation: int) -> NDArray[np.float64]:
@@ -137,8 +136,7 @@ def _frequencies(ink: NDArray[np.bool_], dilation: int) -> NDArray[np.float64]:
     codes = patch_codes(ink, dilation).reshape(len(ink), -1)
     offsets = np.arange(len(ink), dtype=np.int64)[:, None] * CODES
     counts = np.bincount((codes + offsets).ravel(), minlength=len(ink) * CODES)
-    shares: NDArray[np.float64] = counts.reshape(len(ink), CODES) / max(1, codes.shape[1])
-    return shares
+    return counts.reshape(len(ink), CODES) / max(1, codes.shape[1])
 
 
 def _chunks(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 from probekit.probes import FOLDS, METRICS, REPEATS
 from probekit.probes.linear import Space, fit
 from probekit.probes.protocol import FIXED_C, Part, check_part, choose, validation_part
-from probekit.registry import nearest as closest
+from probekit.registry import check_named
 from probekit.statistics import MIN_IMAGES, RESAMPLES, interval, percentiles
 
 DECODINGS = {
@@ -54,8 +54,7 @@ def cross_validate(
     if shapes, labels or features are not as described, or the metric is unknown.
     """
     check_part(part, name, part.x.shape[1:], len(classes))
-    if metric not in METRICS:
-        raise ValueError(closest("metric", metric, METRICS))
+    check_named("metric", metric, METRICS)
     k, decodings = len(classes), tuple(DECODINGS) if metric == "kappa" else ("plain",)
     held = np.stack([divide(part.y, folds=folds, seed=seed, repeat=i, groups=part.groups) for i in range(repeats)])
     predicted = _predicted(part, held, decodings, k, among, protocol=protocol, seed=seed)

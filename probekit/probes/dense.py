@@ -81,8 +81,7 @@ def seen(labels: NDArray[np.int64], given: Input | None) -> NDArray[np.int64]:
     most = int(labels.max()) + 2
     coded = torch.from_numpy((labels + 1) / most).float()[:, None]  # in [0, 1]; black borders become NONE
     cut = Input(given.resize, given.crop, "nearest")(coded)[:, 0]
-    found: NDArray[np.int64] = (cut * most).round().long().numpy() - 1
-    return found
+    return (cut * most).round().long().numpy() - 1
 
 
 def shares(labels: NDArray[np.int64], k: int, grid: Sequence[int]) -> Tensor:
@@ -95,8 +94,7 @@ def shares(labels: NDArray[np.int64], k: int, grid: Sequence[int]) -> Tensor:
 def of_cells(labels: NDArray[np.int64], k: int, grid: Sequence[int]) -> NDArray[np.int64]:
     """The class of most of each cell's area, the first of ties, `[n, h, w]`; `NONE` where less than half counts."""
     found = shares(labels, k, grid)
-    cells: NDArray[np.int64] = torch.where(found.sum(1) < 0.5, NONE, found.argmax(1)).numpy()
-    return cells
+    return torch.where(found.sum(1) < 0.5, NONE, found.argmax(1)).numpy()
 
 
 def pixel_maps(images: Tensor, grid: Sequence[int]) -> Tensor:

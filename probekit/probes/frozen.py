@@ -28,16 +28,12 @@ def tokens(features: Features) -> Tensor:
 
 @dataclass(frozen=True)
 class Frozen:
-    """Where the tokens of one encoder come from.
-
-    `shape`: (T, D); `size`: root mean square of each dimension over the tokens of some training images, `[D]`, 1 where
-    that is 0; by it tokens are divided.
-    """
+    """Where the tokens of one encoder come from."""
 
     opened: Opened
     info: DatasetInfo
-    shape: tuple[int, int]
-    size: Tensor
+    shape: tuple[int, int]  # (T, D)
+    size: Tensor  # `[D]`, by which tokens are divided: their root mean square over some training images, or 1 for 0
 
     @classmethod
     def of(cls, opened: Opened, info: DatasetInfo) -> "Frozen":

@@ -23,10 +23,10 @@ from probekit.probes.baselines import BASELINES
 from probekit.probes.measurements.base import Probe
 from probekit.probes.protocol import Part
 from probekit.probes.retrieval import Factor
-from probekit.registry import METHODS, get, nearest
+from probekit.registry import METHODS, check_named, get
 from probekit.restore.opened import Opened, OpenedRun
-from probekit.results import stem_of, write_result
-from probekit.weights import RANDOM, Weights
+from probekit.results import stem_of, typed_again, write_result
+from probekit.weights import RANDOM
 
 NOTHING_RANDOM = f"{RANDOM} are left out: no weights of this encoder can be drawn anew, so they would be its own again"
 
@@ -231,8 +231,7 @@ def conditions_for(
     opened: OpenedRun | None = None,
 ) -> Conditions:
     """All that is asked of a dataset file, as of `probe_run`, once it is possible; a ValueError if it is not."""
-    if protocol not in PROTOCOLS:
-        raise ValueError(nearest("protocol", protocol, PROTOCOLS))
+    check_named("protocol", protocol, PROTOCOLS)
     if opened is not None:
         check_channels(info, opened.header["spec"]["channels"])
     asked = {each.name: each for each in choose(info, typed, named)}
@@ -293,12 +292,5 @@ def _command(
     words = each.typed(conditions)
     if each.fits and conditions.protocol != next(iter(PROTOCOLS)):
         words += ["--protocol", conditions.protocol]
-    if data is not None:
-        words += ["--data", str(data)]
-    if test_crop is not None:
-        words += ["--test-crop", str(test_crop)]
-    if conditions.seed:
-        words += ["--seed", str(conditions.seed)]
-    if opened.weights != Weights():
-        words += ["--checkpoint", str(opened.weights)]
-    return shlex.join(["probekit", "probe", opened.run.argument, *words])
+    words += [] if test_crop is None else ["--test-crop", str(test_crop)]
+    return typed_again("probe", opened.run, opened.weights, words, data=data, seed=conditions.seed)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probekit.probes import PROTOCOLS
 from probekit.probes.linear import SOLVER, LinearProbe, Space, fit, fit_path
 from probekit.probes.scores import evaluate
-from probekit.registry import nearest
+from probekit.registry import check_named
 
 FIXED_C = 1.0  # authors' code: scikit-learn's default
 GRID = tuple(10.0**k for k in range(-5, 2))  # ours: covers the best C for 7 to 16384 features
@@ -73,8 +73,7 @@ def probe(
     images it gets right, empty where nothing was fitted. A ValueError if shapes, labels or features are not
     as described, or train holds one class only.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(nearest("protocol", protocol, PROTOCOLS))
+    check_named("protocol", protocol, PROTOCOLS)
     check_parts(name, train, test, val, len(classes))
     targets = _targets(train, test, val, len(classes))
     own = {t: next(u for u in targets if targets[u].like(targets[t])) for t in targets}  # a factor may be the label

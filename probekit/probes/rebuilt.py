@@ -29,19 +29,12 @@ EIGHT = 8  # neighbours of a pixel that belongs to the same place
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a question, n images each.
+    """One side of a question, n images each."""
 
-    Attributes:
-        true: The images.
-        other: Their counterfactuals.
-        inputs: The images with the region corrupted.
-        region: What of them is corrupted.
-    """
-
-    true: Pictures
-    other: Pictures
-    inputs: Pictures
-    region: Regions
+    true: Pictures  # the images
+    other: Pictures  # their counterfactuals
+    inputs: Pictures  # the images with the region corrupted
+    region: Regions  # what of them is corrupted
 
 
 @dataclass(frozen=True)
@@ -61,11 +54,8 @@ Rebuild = Callable[[Side], Pictures]
 def questions(images: Pictures, others: dict[str, Pictures], *, mean: float, seed: int) -> Iterator[Question]:
     """Every question about some images.
 
-    Args:
-        images: The images.
-        others: By class factor, their counterfactuals; the evidence is where they differ.
-        mean: The mean of the training images.
-        seed: Decides what the corruptions draw, the same for both sides of an image.
+    `others`: by class factor, their counterfactuals; the evidence is where they differ. `mean`: of the training images.
+    The seed decides what the corruptions draw, the same for both sides of an image.
     """
     asked = [(margin, each) for margin in MARGINS for each in enumerate(corruptions(mean).items())]
     for factor, other in others.items():
@@ -167,11 +157,9 @@ def baselines(mean: Pictures) -> dict[str, Rebuild]:
 def nearer(rebuilt: Pictures, side: Side) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Whether what was rebuilt is nearer to the truth, by squared distance in the region.
 
-    Outside the evidence image and counterfactual agree, so the distances to both grow alike there.
-
-    Returns:
-        `[n]`, 1 where it is nearer to the truth, 0.5 for a tie; and `[n]`, how far it is on the way: 1 at the truth, 0
-        halfway, -1 at the counterfactual, as far as it lies along their difference.
+    Outside the evidence image and counterfactual agree, so the distances to both grow alike there. Gives `[n]`, 1 where
+    it is nearer to the truth, 0.5 for a tie; and `[n]`, how far it is on the way: 1 at the truth, 0 halfway, -1 at the
+    counterfactual, as far as it lies along their difference.
     """
     step = np.where(side.region, side.true.astype(np.float64) - side.other, 0.0)
     along = (step * (2.0 * rebuilt - side.true - side.other)).sum((1, 2)) / (step**2).sum((1, 2))
@@ -181,8 +169,7 @@ def nearer(rebuilt: Pictures, side: Side) -> tuple[NDArray[np.float64], NDArray[
 def answer(question: Question, rebuild: Rebuild, *, seed: int) -> dict[str, Any]:
     """How often the truth is rebuilt, and how much of it, means over images of both sides.
 
-    Returns:
-        factor, places, margin, corruption, n, right {value, ci}, restored {value, ci}; None where n is 0.
+    Gives factor, places, margin, corruption, n, right {value, ci}, restored {value, ci}; None where n is 0.
     """
     found = [nearer(rebuild(side), side) for side in question.sides] if len(question.sides[0].true) else []
     means = [mean_over_images(np.mean(each, axis=0), seed=seed) for each in zip(*found, strict=True)]

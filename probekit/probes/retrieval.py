@@ -244,8 +244,7 @@ def _metrics(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 def _share(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The share of true cells in each row; NaN where the ranking is too short."""
-    shares: NDArray[np.float64] = hits.mean(axis=1) if hits.shape[1] == TOP else np.full(len(hits), np.nan)
-    return shares
+    return hits.mean(axis=1) if hits.shape[1] == TOP else np.full(len(hits), np.nan)
 
 
 def _gallery(top: NDArray[np.int64], seed: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import join
 from typing import Any
 
 from generators import certificates
@@ -77,7 +78,7 @@ def measured_sections(run: Mapping[str, Any], key: str) -> list[doc.Section]:
         doc.Note(
             f"Not measured yet: {', '.join(doc.in_a_line(each.title) for each in own)}. "
             f"Measure by typing{ASIDES.get(name, '')}:",
-            doc.command("probekit", name, *run["argument"], *(word for each in own for word in each.words)),
+            join(["probekit", name, *run["argument"], *(word for each in own for word in each.words)]),
         )
         for name, own in by_command.items()
     ]
@@ -193,14 +194,14 @@ def curves_section(run: Mapping[str, Any], key: str) -> doc.Section:
     if scored:
         blocks += _monitored(scored, key, source, run["config"]["train"])
     if not blocks:
-        resume = doc.command("probekit", "pretrain", run["config"]["method"], "--resume", "--name", *run["argument"])
+        resume = join(["probekit", "pretrain", run["config"]["method"], "--resume", "--name", *run["argument"]])
         blocks.append(doc.Note("No finished epoch yet. Go on with it by typing:", resume))
     return doc.Section(f"{key}-curves", "Learning curves", blocks)
 
 
 def pictures_section(run: Mapping[str, Any], key: str) -> doc.Section:
     """What the method was given, and what its decoder made of it."""
-    again = doc.command("probekit", "show", *run["argument"])
+    again = join(["probekit", "show", *run["argument"]])
     blocks: list[doc.Block] = [
         doc.Picture(
             f"{key}-views-{i}",

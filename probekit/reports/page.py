@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,17 +19,18 @@ from rich.console import Console
 from probekit.data.locate import run_or_newest
 from probekit.files import size_of, write_text
 from probekit.h5 import read_info
-from probekit.output.document import Block, Chart, Document, Note, Picture, Table, command
+from probekit.output.document import Block, Chart, Document, Note, Picture, Table
 from probekit.output.formats import dark_of, is_dark
 from probekit.output.pictures import marked
 from probekit.output.style import DPI, PALETTE
 from probekit.output.svg import PIXELS, to_svg
 from probekit.output.terminal import show_blocks
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.reports import SCHEMA
 from probekit.reports.build import build
 from probekit.reports.collect import collect
 from probekit.reports.comparison import AGAIN, group_section, scores_section
+from probekit.results import joined_name, refuse_twice
 from probekit.run import Run, open_run, to_json
 from probekit.visible import visible
 from probekit.weights import Weights
@@ -39,7 +40,6 @@ WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "md": lambda content: markdown(build(content)),
     "json": lambda content: to_json(content) + "\n",
 }
-MOST_NAMES = 80  # characters of a default name
 LIMIT = 4_900_000  # bytes of a page: under 5 MB, with room for what stands around a figure
 FRAME = 600  # bytes of a figure's title, buttons and tags, at most
 BASE64 = 4 / 3  # characters a byte
@@ -55,14 +55,11 @@ def run_report(
     runs, and md and json are returned. A ValueError if there is no such run, one is named twice, or `out` is no report
     of probekit's.
     """
-    if form not in WRITERS:
-        raise ValueError(nearest("format", form, WRITERS))
+    check_named("format", form, WRITERS)
     found = [run_or_newest(name, runs, console) for name in names or (None,)]
-    check_once(found)
+    refuse_twice(found)
     if out is None and form == "html":
-        joined = "+".join(run.name for run in found)
-        many = joined if len(joined) <= MOST_NAMES else f"{found[0].name[:MOST_NAMES]}+{len(found) - 1}-more"
-        out = found[0].path / "report.html" if len(found) == 1 else reports / f"{many}.html"
+        out = found[0].path / "report.html" if len(found) == 1 else reports / f"{joined_name(found)}.html"
     if out is not None:
         check_report(out)
     content = collect(found)
@@ -76,17 +73,8 @@ def run_report(
             console.print(f"note: {line}")
     unprobed = next((run["argument"] for run in content["runs"] if not any(run["results"].values())), None)
     if unprobed or form == "html":
-        console.print(f"next: {command('probekit', 'probe', *unprobed) if unprobed else 'open it in a browser'}")
+        console.print(f"next: {join(['probekit', 'probe', *unprobed]) if unprobed else 'open it in a browser'}")
     return out
-
-
-def check_once(runs: Sequence[Run]) -> None:
-    """Refuses a run that is named twice, by name and by path perhaps."""
-    seen: set[Path] = set()
-    for run in runs:
-        if run.path.resolve() in seen:
-            raise ValueError(f"expected each run once, found {run.name} twice; leave one out")
-        seen.add(run.path.resolve())
 
 
 def check_report(out: Path) -> None:
@@ -126,7 +114,7 @@ def run_compare(
     asked = [_with_reading(name, runs) for name in names]
     opened, readings = [run for run, _ in asked], [read for _, read in asked]
     for read in dict.fromkeys(readings):
-        check_once([run for run, own in asked if own == read])
+        refuse_twice([run for run, own in asked if own == read])
     if len(opened) < 2:
         raise ValueError(f"expected two runs or more to compare, found {len(opened)}; type: probekit compare RUN RUN")
     wanted = {
@@ -198,20 +186,21 @@ def html(document: Document) -> str:
             shown[chart.key] = Markup(svg)  # ElementTree wrote it, and escapes
             size += len(svg.encode()) + FRAME
     for picture in (block for block in blocks if isinstance(block, Picture)):
+        path = picture.path
         try:
-            more = FRAME + BASE64 * size_of(picture.path)  # known before it is read
+            more = FRAME + BASE64 * size_of(path)  # known before it is read
             if size + more > LIMIT:
-                left_out.append(f"{picture.path}: the page would be larger than 5 MB; the picture stands there")
+                left_out.append(f"{path}: the page would be larger than 5 MB; the picture stands there")
             else:
-                shown[picture.key] = _image(picture, picture.path)
+                shown[picture.key] = _image(picture, path)
                 size += more
-                dark = dark_of(picture.path)
-                more = FRAME + BASE64 * size_of(dark) if dark.is_file() else LIMIT
+                path = dark_of(path)
+                more = FRAME + BASE64 * size_of(path) if path.is_file() else LIMIT
                 if size + more <= LIMIT:
-                    shown[picture.key] += _image(picture, dark)
+                    shown[picture.key] += _image(picture, path)
                     size += more
         except Exception:  # whatever the bytes make of the reader
-            left_out.append(f"{picture.path}: no PNG picture that can be read")
+            left_out.append(f"{path}: no PNG picture that can be read")
     return _page(document, shown, left_out)
 
 

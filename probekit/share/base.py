@@ -13,14 +13,11 @@ from probekit.restore.opened import Opened, OpenedRun
 
 @dataclass(frozen=True)
 class Written:
-    """One file of an export.
+    """One file of an export."""
 
-    `name`: the file's; `about`: what is in it, one line; `usage`: how it is loaded, Markdown for the card.
-    """
-
-    name: str
-    about: str
-    usage: str
+    name: str  # the file's
+    about: str  # what is in it, one line
+    usage: str  # how it is loaded, Markdown for the card
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import join
 from typing import Any
 
 from generators import certificates
@@ -16,7 +17,7 @@ from probekit.restore.opened import OpenedRun
 from probekit.run import IMPORTED
 from probekit.settings import flatten
 from probekit.share.base import Written
-from probekit.weights import Weights
+from probekit.weights import LAST, Weights
 
 MARK = "<!-- probekit-card/1 -->"  # a folder with such a README can be exported to again
 FILE = "README.md"
@@ -34,13 +35,15 @@ def card(opened: OpenedRun, written: Sequence[Written]) -> str:
     report = collect([opened.run])
     run = report["runs"][0]
     method = str(run["config"]["method"]) if run["state"] == IMPORTED else with_branches(run["config"])
+    height, width = opened.header["image_size"]
+    resized = "" if opened.encoder.input is None else f" Before it, images are {opened.encoder.input}."
     parts = [
         FRONT,
         MARK,
         f"# {opened.run.name}",
-        f"An image encoder, {method}, {opened.after}, of `probekit` {__version__}. Images of {_size(opened)} px in "
+        f"An image encoder, {method}, {opened.after}, of `probekit` {__version__}. Images of {height}x{width} px in "
         f"[0, 1] become an embedding of {opened.encoder.dim} numbers. Normalisation: "
-        f"{described(opened.header['spec'].get('normalise'))}.{_resized(opened)}",
+        f"{described(opened.header['spec'].get('normalise'))}.{resized}",
         "## Files",
         "\n".join(f"- `{each.name}`: {each.about}" for each in written),
         _left_out(opened),
@@ -66,16 +69,6 @@ def _without_places(text: str, run: Mapping[str, Any]) -> str:
             for shown in (place, escaped(place)):
                 text = text.replace(shown, Path(place).name)
     return text
-
-
-def _size(opened: OpenedRun) -> str:
-    height, width = opened.header["image_size"]
-    return f"{height}x{width}"
-
-
-def _resized(opened: OpenedRun) -> str:
-    """What is done to images before anything else."""
-    return "" if opened.encoder.input is None else f" Before it, images are {opened.encoder.input}."
 
 
 def _left_out(opened: OpenedRun) -> str:
@@ -118,7 +111,8 @@ def _measured(report: Mapping[str, Any], run: Mapping[str, Any], weights: Weight
 
     results = {name: list(filter(of_these, found)) for name, found in run["results"].items()}
     if not any(results.values()):
-        again = f"probekit probe {' '.join(run['argument'])}"
+        words = [] if weights.checkpoint == LAST.checkpoint else ["--checkpoint", weights.checkpoint]
+        again = join(["probekit", "probe", *run["argument"], *words])
         return f"## Results\n\nNothing was measured of these weights; `{again}` does."
     own = {**run, "results": results}
     sections = [section for section in measured_sections(own, "card") if not section.key.endswith("unmeasured")]

@@ -11,13 +11,13 @@ from rich.console import Console
 from probekit.data.locate import run_or_newest
 from probekit.data.split import CPU
 from probekit.files import read_text, sync_folder, write_text
-from probekit.registry import EXPORTS, get, nearest
+from probekit.registry import EXPORTS, check_named, get
 from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.run import Run
 from probekit.share import hub
 from probekit.share.base import Format, Written
 from probekit.share.card import FILE, MARK, card
-from probekit.weights import Weights
+from probekit.weights import LAST, Weights
 
 
 def run_export_model(
@@ -49,7 +49,10 @@ def run_export_model(
     for each in written:
         console.print(f"wrote {folder / each.name}: {each.about}")
     console.print(f"wrote {folder / FILE}, its card: the licence is yours to choose")
-    console.print(f"next: probekit push {quote(run.argument)} USER/NAME")
+    named = list(dict.fromkeys(formats))
+    more = "" if named == [next(iter(EXPORTS))] else f" --to {','.join(named)}"
+    more += "" if opened.weights == LAST else f" --checkpoint {quote(str(opened.weights))}"
+    console.print(f"next: probekit push {quote(run.argument)} USER/NAME{more}")
     return {"path": str(folder), **_about(opened, written)}
 
 
@@ -82,8 +85,7 @@ def run_push(
 def check_formats(formats: Sequence[str]) -> None:
     """Refuses a format that there is not, and none at all."""
     for name in formats:
-        if name not in EXPORTS:
-            raise ValueError(nearest("format", name, EXPORTS))
+        check_named("format", name, EXPORTS)
     if not formats:
         raise ValueError(f"expected --to FORMAT, found none; type: --to {next(iter(EXPORTS))}")
 

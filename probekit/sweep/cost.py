@@ -27,7 +27,9 @@ def shape_of(dataset: Dataset, path: str) -> Shape | None:
     """What a dataset's training images are, or will be; None where only an import would tell. `path`: of its file."""
     if is_dataset(Path(path)):
         info = read_info(Path(path))
-        train = info.splits["train"]
+        if (train := info.splits.get("train")) is None:
+            found = ", ".join(info.splits)
+            raise ValueError(f"expected a train split in {path}, of dataset {dataset.name}, found {found}")
         return Shape(train.n, (train.height, train.width), train.channels, len(info.classes))
     if dataset.generator is None:
         return None

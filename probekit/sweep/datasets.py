@@ -14,7 +14,7 @@ from probekit.data.importers import OFFICIAL, Choices, Import, Options, Told, co
 from probekit.data.importers.base import MAX_SIZE
 from probekit.h5 import DatasetInfo, is_dataset, read_info
 from probekit.h5.schema import EVIDENCE
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.settings import parse_overrides
 from probekit.sweep.measures import Measure
 
@@ -69,8 +69,7 @@ class Dataset:
         elif not self.size and self.file is None and self.folder is None:
             object.__setattr__(self, "size", CANVAS)
         if self.generator is not None:
-            if self.generator not in GENERATORS:
-                raise ValueError(nearest("generator", self.generator, GENERATORS))
+            check_named("generator", self.generator, GENERATORS)
             GENERATORS[self.generator](size=self.size, parameters=parse_overrides(self.settings))
         _ = self.asked
 
@@ -83,8 +82,7 @@ class Dataset:
             raise ValueError(f"expected {first} with {', '.join((*ALWAYS, *TAKEN[first]))}, found {key}; leave it out")
 
     def _check_import(self, official: str) -> None:
-        if official not in OFFICIAL:
-            raise ValueError(nearest("official dataset", official, OFFICIAL))
+        check_named("official dataset", official, OFFICIAL)
         if not self.size:
             object.__setattr__(self, "size", OFFICIAL[official].size)
         if self.size > MAX_SIZE:
@@ -97,8 +95,7 @@ class Dataset:
         """What `options` ask of an import, else the dataset's own default; a ValueError if it takes no such option."""
         typed = {}
         for key, value in self.options.items():
-            if key not in IMPORTED:
-                raise ValueError(nearest("option", key, IMPORTED))
+            check_named("option", key, IMPORTED)
             typed[key] = checked(value, IMPORTED[key], "", f"options.{key}")
             typed[key] = Path(value) if IMPORTED[key] is str else typed[key]
         parts: dict[str, Any] = typed | {"seed": self.seed, "size": self.size or None}

@@ -14,7 +14,7 @@ from generators import GENERATORS
 from probekit.checked import Meta, checked
 from probekit.config import Count
 from probekit.files import parse_toml, read_text
-from probekit.registry import METHODS, branch_named, nearest
+from probekit.registry import METHODS, branch_named, check_named, nearest
 from probekit.settings import parse_overrides
 from probekit.sweep.datasets import Dataset, Name, Seed
 from probekit.sweep.figures import Figure
@@ -113,8 +113,7 @@ class Row:
     branches: tuple[str, ...] = field(default=(), metadata={"key": "branch"})
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(nearest("method", self.method, METHODS))
+        check_named("method", self.method, METHODS)
         if not self.name:
             object.__setattr__(self, "name", self.method)
         check_distinct([branch_named(branch)[0] for branch in self.branches], "branches")
@@ -212,8 +211,7 @@ def load(source: str) -> Sweep:
             raise ValueError(f"expected a sweep file {source}, found none; shipped: {', '.join(shipped())}")
         return parse(path.stem, read_text(path), where=source)
     files = {f.name.removesuffix(".toml"): f for f in _shipped_files()}
-    if source not in files:
-        raise ValueError(f"{nearest('sweep', source, files)}; or name a .toml file by its path")
+    check_named("sweep", source, files, "; or name a .toml file by its path")
     return parse(source, files[source].read_text(), where=source)
 
 
@@ -289,8 +287,7 @@ def _check_names(sweep: Sweep, where: str) -> None:
     for number, paper in enumerate(sweep.papers):
         place = f"paper[{number}] of {where}"
         for dataset, percent in paper.percent.items():
-            if dataset not in sweep.measures:
-                raise ValueError(f"{nearest('dataset', dataset, sweep.measures)} (in {place})")
+            check_named("dataset", dataset, sweep.measures, f" (in {place})")
             _check_score(paper.score, sweep.measures[dataset], f"dataset {dataset} in {place}")
             for side in percent:
                 _check_side(side, sweep, sweep.measures[dataset].pools, place)
@@ -306,8 +303,7 @@ def _check_names(sweep: Sweep, where: str) -> None:
 def _check_side(side: str, sweep: Sweep, pools: Collection[str], where: str) -> None:
     row, pool = split_pooled(side)
     rows = [row.name for row in sweep.rows]
-    if row not in rows:
-        raise ValueError(f"{nearest('row', row, rows)} (in {where})")
+    check_named("row", row, rows, f" (in {where})")
     if pool is not None and pool not in pools:
         raise ValueError(f"expected {side} under one of the pools of [measure] in {where}, found {pool}")
 

@@ -1,5 +1,6 @@
 """`probekit sweep --dry-run`: what would run, and what it costs; nothing is written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import join
 from typing import Any
@@ -9,7 +10,7 @@ from rich.console import Console
 from probekit.h5 import read_info
 from probekit.run import Run
 from probekit.sweep.cost import run_hours, sentence, shape_of, summed
-from probekit.sweep.datasets import has_evidence, kept
+from probekit.sweep.datasets import Data, has_evidence, kept
 from probekit.sweep.folder import SweepFolder, read_files
 from probekit.sweep.plan import commands_left
 from probekit.sweep.request import Options, Request, measurable
@@ -35,12 +36,11 @@ def dry_run(
         console.print(f"not there yet: {line}")
     again += "" if options.seeds is None else f" --seeds {','.join(map(str, options.seeds))}"
     again += "" if options.device == "auto" else f" --device {options.device}"
-    first, lines = commands(source, request, options, folder, runs, data)
     files = read_files(request.stored) if request.stored and options.resume else {}
-    shapes = {}
-    for dataset in request.sweep.datasets:
-        there = files[dataset.name].path if dataset.name in files else kept(dataset, data) or folder.data(dataset.name)
-        shapes[dataset.name] = shape_of(dataset, str(there))
+    places = {each.name: kept(each, data) or folder.data(each.name) for each in request.sweep.datasets}
+    first, lines = commands(source, request, options, runs, files, places)
+    paths = {name: str(place) for name, place in places.items()} | {name: file.path for name, file in files.items()}
+    shapes = {dataset.name: shape_of(dataset, paths[dataset.name]) for dataset in request.sweep.datasets}
     left = [run for run in request.chosen if lines[run.name]]
     hours = dict(zip((run.name for run in left), run_hours(left, shapes), strict=True))
     told = [
@@ -67,12 +67,10 @@ def dry_run(
 
 
 def commands(
-    source: str, request: Request, options: Options, folder: SweepFolder, runs: Path, data: Path
+    source: str, request: Request, options: Options, runs: Path, files: Mapping[str, Data], places: Mapping[str, Path]
 ) -> tuple[list[str], dict[str, str]]:
     """A line that makes the sweep's folder and data, where there are none; and one a run, "" if it is done."""
-    files = read_files(request.stored) if request.stored and options.resume else {}
     needed = {run.dataset for run in request.chosen}
-    places = {dataset.name: kept(dataset, data) or folder.data(dataset.name) for dataset in request.sweep.datasets}
     seen = {d.name for d in request.sweep.datasets if d.generator and not request.found.get(d.name)}
     seen |= {name for name, path in request.found.items() if path == places[name] and has_evidence(read_info(path))}
     evident = {name for name in needed if (files[name].evidence if name in files else name in seen)}

@@ -15,7 +15,7 @@ from probekit.files import read_json
 from probekit.h5 import SPLITS
 from probekit.measurement import Measurement, Row, Score, encoder_row, measurement, read_result
 from probekit.probes import SIGNED
-from probekit.registry import MEASUREMENTS, POOLS, get, nearest
+from probekit.registry import MEASUREMENTS, POOLS, check_named, get
 from probekit.run import Run
 from probekit.weights import LAST, Weights
 
@@ -137,8 +137,7 @@ def read_measure(content: Mapping[str, Any], where: str) -> Measure:
     """The table `[measure]` of a sweep file: a measurement's name = true, false or a table of its options; `pools`."""
     pools = checked(content.get("pools", []), tuple[str, ...], where)
     for pool in pools:
-        if pool not in POOLS:
-            raise ValueError(f"{nearest('pooling', pool, POOLS)} (in {where})")
+        check_named("pooling", pool, POOLS, f" (in {where})")
     check_distinct(pools, f"pools in {where}")
     asked = (_read_one(name, options, where) for name, options in content.items() if name != "pools")
     plain = content.get(LINEAR) is not False
@@ -159,16 +158,14 @@ def check_distinct(values: Sequence[Any], where: str) -> None:
 
 def _read_one(name: str, options: Any, where: str) -> Measurement | None:
     """A measurement with its options; None where it is false."""
-    if name not in MEASUREMENTS:
-        raise ValueError(f"{nearest('measurement', name, MEASUREMENTS)} (in {where})")
+    check_named("measurement", name, MEASUREMENTS, f" (in {where})")
     if options is False:
         return None
     kind, within = get(MEASUREMENTS, "measurement", name), f"[measure.{name}] of {where}"
     given = {} if options is True else checked(options, dict[str, Any], within)
     known = [part.name for part in fields(kind)]
     for key in given:
-        if key not in known:
-            raise ValueError(f"{nearest('option', key, known)} (in {within})")
+        check_named("option", key, known, f" (in {within})")
     found: Measurement = checked(given, kind, within)
     return found
 

@@ -19,7 +19,7 @@ from typing import Any, TypedDict, cast
 
 from probekit.checked import checked, shorten
 from probekit.files import read_json
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.run import Run, numbered, write_json
 from probekit.sweep.jobs import child_environment
 from probekit.sweep.plan import PlannedRun, next_baselines
@@ -105,8 +105,7 @@ def read_resources(words: Sequence[str]) -> Resources:
         key = key.removeprefix("--").replace("-", "_")
         if not given:
             raise ValueError(f"expected --slurm KEY=VALUE, found {word!r}; type: --slurm time=4:00:00")
-        if key not in KEYS:
-            raise ValueError(nearest("key of --slurm", key, KEYS))
+        check_named("key of --slurm", key, KEYS)
         if not (TIME if key == "time" else PATTERNS[KEYS[key]]).fullmatch(value):
             raise ValueError(f"expected --slurm {key}=VALUE, {KEYS[key]}, found {value!r}")
         if key == "setup":
@@ -203,9 +202,12 @@ def _ask(*command: str) -> str:
 
 def due(session: Session) -> list[PlannedRun]:
     """The runs that a job is needed for: what they, or the baselines of a dataset whose first they are, still lack."""
-    left = {run.name for run in session.left}
-    first = _firsts(session)
-    return [run for run in session.chosen.values() if run.name in left or (run.name in first and _lacks(session, run))]
+    left, first = {run.name for run in session.left}, _firsts(session)
+
+    def lacks(run: PlannedRun) -> bool:
+        return next_baselines(Run(session.runs / run.name), run, device=session.device) is not None
+
+    return [run for run in session.chosen.values() if run.name in left or (run.name in first and lacks(run))]
 
 
 def _firsts(session: Session) -> set[str]:
@@ -216,18 +218,14 @@ def _firsts(session: Session) -> set[str]:
     return set(found.values())
 
 
-def _lacks(session: Session, run: PlannedRun) -> bool:
-    return next_baselines(Run(session.runs / run.name), run, device=session.device) is not None
-
-
 def submit(session: Session, runs: Sequence[PlannedRun], resources: Resources, *, at_once: int | None) -> str:
     """Submits one job array, a job a run, and leaves it to Slurm; its number.
 
     `at_once`: jobs that may run at the same time, None for as many as Slurm lets. A ValueError if sbatch refuses.
     """
     first = _firsts(session)
-    works = [
-        Work(
+    works = {
+        run.name: Work(
             run,
             session.folder,
             session.runs,
@@ -237,16 +235,9 @@ def submit(session: Session, runs: Sequence[PlannedRun], resources: Resources, *
             minutes=resources.minutes,
         )
         for run in runs
-    ]
-    name = session.folder.path.name
+    }
     each: dict[str, Any] = {"gpus": runs[0].gpus, "nodes": runs[0].nodes, "device": session.device, "at_once": at_once}
-    return send(
-        session.folder.path / "slurm",
-        name,
-        dict(zip([run.name for run in runs], works, strict=True)),
-        resources,
-        **each,
-    )
+    return send(session.folder.path / "slurm", session.folder.path.name, works, resources, **each)
 
 
 def send(

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -152,7 +152,7 @@ def _status(request: Request, folder: SweepFolder, *, runs: Path, console: Conso
         results = session.collect()
     if not quiet:
         _print_tables(results, console)
-    return results | {"status": status.as_data(found)}
+    return results | {"status": [asdict(each) for each in found]}
 
 
 def _print_tables(results: dict[str, Any], console: Console) -> None:

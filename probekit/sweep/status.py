@@ -1,7 +1,7 @@
 """`probekit sweep NAME --status`: where every run stands, read from its folder and, of a cluster's jobs, from Slurm."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
@@ -57,11 +57,6 @@ def _state(session: Session, run: Run, planned: PlannedRun, job: Queued | None) 
     if state in ("failed", "interrupted"):
         return state, last_line(session.folder.log(planned.name))
     return "unfinished", ""  # trained, and not measured
-
-
-def as_data(found: list[Standing]) -> list[dict[str, object]]:
-    """As `--json` prints them."""
-    return [asdict(each) for each in found]
 
 
 def table(found: list[Standing]) -> Table:

@@ -94,7 +94,7 @@ def heatmap(
     opened = open_encoder(open_run(run, Path("runs")), weights, torch.device("cpu"))
     asked = Heatmap(**{**FEW, **changes})
     path = None if data is None else Path(data)
-    return heatmap_run(opened, asked, data=path, seed=seed, console=Console(quiet=True))
+    return heatmap_run(opened, asked, data=path, seed=seed, console=Console(quiet=True)).result
 
 
 def by_name(result: dict[str, Any], name: str, target: str = "") -> dict[str, Any]:

@@ -21,7 +21,7 @@ from probekit.h5.objects import mask_of
 from probekit.heatmaps.base import ABSENT, Classifier
 from probekit.heatmaps.means import OverClasses, OverImages
 from probekit.heatmaps.measurement import Heatmap
-from probekit.heatmaps.run import look
+from probekit.heatmaps.run import heatmap_run
 from probekit.heatmaps.score import upsample
 from probekit.heatmaps.tables import OF_LABELS
 from probekit.measurement import read_result
@@ -54,7 +54,7 @@ def looked(home: Path, **options: Any) -> Any:
     opened = open_encoder(open_run("a", home / "runs"), LAST, torch.device("cpu"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        return look(opened, Heatmap(**options), console=Console(quiet=True))
+        return heatmap_run(opened, Heatmap(**options), console=Console(quiet=True))
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_without_masks_maps_are_drawn_and_only_asked_again(home: Path, plain_pic
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         asked = Heatmap(maps=("cam",), n=20, perturb=20)
-        result = look(opened, asked, data=Path("data/bare.h5"), console=Console(quiet=True)).result
+        result = heatmap_run(opened, asked, data=Path("data/bare.h5"), console=Console(quiet=True)).result
     assert result["masks"] == []
     assert result["rows"][0]["perturbation"][""]["average_increase"]["mean"] is not None
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from probekit.data.split import StreamedImages
 from probekit.models import Encoder
 from probekit.probes.head import INIT_SD, head_loss, train_head
-from probekit.probes.measurements.sgd import RECIPES, Recipe, chosen_recipe
+from probekit.probes.measurements.sgd import RECIPES, SGD, Recipe
 
 CPU = torch.device("cpu")
 
 
 def few(name: str, epochs: int = 3, lr: float = 0.5) -> Recipe:
-    return replace(chosen_recipe(name, epochs=epochs, lr=lr), batch_size=8)
+    return replace(SGD(name, epochs=epochs, lr=lr).chosen, batch_size=8)
 
 
 class Mean(nn.Module):
@@ -185,12 +185,13 @@ def test_a_rate_that_diverges_says_so() -> None:
 
 
 def test_recipes_change_only_what_is_asked() -> None:
-    assert chosen_recipe("lcr", epochs=None, lr=None) == RECIPES["lcr"]
-    changed = chosen_recipe("lcr", epochs=2, lr=None)
+    assert SGD("lcr").chosen == RECIPES["lcr"]
+    changed = SGD("lcr", epochs=2).chosen
     assert (changed.epochs, changed.lr, changed.schedule) == (2, 30.0, "steps")
     # Other settings are another question, with a file of its own.
     assert (RECIPES["lcr"].title, changed.title) == ("lcr", "lcr-2-epochs-lr-30")
-    with pytest.raises(ValueError, match=r"unknown recipe 'conrek'.*did you mean 'conrec'"):
-        chosen_recipe("conrek", epochs=None, lr=None)
-    with pytest.raises(ValueError, match="expected a learning rate above 0, found -1"):
-        chosen_recipe("lcr", epochs=None, lr=-1)
+    with pytest.raises(ValueError, match=r"unknown value of --sgd 'conrek'.*did you mean 'conrec'"):
+        SGD("conrek")
+    for lr in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"expected a learning rate above 0, found {lr:g}"):
+            SGD("lcr", lr=lr)

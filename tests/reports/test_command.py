@@ -13,6 +13,8 @@ from rich.console import Console
 
 from probekit.reports import SCHEMA
 from probekit.reports.page import run_report
+from probekit.results import joined_name
+from probekit.run import Run
 from tests.reports.folders import make_run
 from tests.typed import typed
 
@@ -119,6 +121,15 @@ def test_json_and_markdown_go_to_stdout(home: Path) -> None:
         assert done.returncode != 0
         assert f"expected one of --format {form} and --json, found both; leave one out" in done.stderr
         assert not (home / "a.page").exists()
+
+
+def test_reports_of_other_runs_have_other_names() -> None:
+    """A file about many runs is named after the first ones: what is about others takes no place of it."""
+    long = [Run(Path(f"runs/table1-rect-tri-conrec-attention-seed{seed}")) for seed in range(5)]
+    assert joined_name(long[:2]) == "+".join(run.name for run in long[:2])
+    names = {joined_name([*long[:3], last]) for last in long[3:]}
+    assert len(names) == 2
+    assert all(name.startswith(f"{long[0].name}+3-more-") for name in names)
 
 
 def test_an_error_is_a_line_and_exit_code_1(home: Path) -> None:

@@ -282,6 +282,15 @@ def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
     assert f"{tmp_path / '5.png'}: the page would be larger than 5 MB" in page
 
 
+def test_a_dark_twin_that_is_no_picture_is_named_itself(tmp_path: Path) -> None:
+    document = pictures(tmp_path, 1, 400)
+    (tmp_path / "0.dark.png").write_text("no PNG")
+    page = html(document)
+    assert Reader(page).tags["img"] == 1
+    assert f"{tmp_path / '0.dark.png'}: no PNG picture that can be read" in page
+    assert f"{tmp_path / '0.png'}: " not in page, "it is shown"
+
+
 def test_tables_too_large_are_refused() -> None:
     notes = [Note("x" * 1000)] * 5000
     with pytest.raises(ValueError, match="name fewer runs"):

@@ -27,7 +27,8 @@ from probekit.restore.opened import OpenedRun, open_encoder
 from probekit.restore.outside import Outside
 from probekit.run import Run, open_run
 from probekit.share import to_onnx
-from probekit.weights import LAST
+from probekit.share.card import card
+from probekit.weights import LAST, Weights
 from tests.datasets import noise_npz
 
 pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines", "few_strengths")
@@ -223,6 +224,15 @@ def test_an_export_stays_whole_when_another_is_refused(home: Path) -> None:
     assert {path.name: path.read_bytes() for path in Path("shared").iterdir()} == before
     refused("export", "mine", "--out", "new", "--to", "safetensors,torchvision")
     run("export", "mine", "--out", "new")
+
+
+def test_what_to_type_next_is_of_the_same_weights(home: Path) -> None:
+    best = open_encoder(open_run("mine", Path("runs")), Weights("best_test"), CPU)
+    assert "`probekit probe mine --checkpoint best_test` does" in card(best, [])
+    assert "`probekit probe mine` does" in card(opened("mine"), [])
+    assert "next: probekit push mine USER/NAME\n" in run("export", "mine")
+    told = run("export", "mine", "--checkpoint", "best_test", "--out", "best")
+    assert "next: probekit push mine USER/NAME --checkpoint best_test\n" in told
 
 
 def test_odd_wishes_are_refused_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from probekit.cli import app
-from probekit.data.generate import generate_shards
+from probekit.data.generate import generate, generate_shards
 from probekit.h5 import read_info
 from probekit.sweep.cost import shape_of
 from probekit.sweep.datasets import Dataset, build, describe, find
@@ -141,6 +141,14 @@ def test_a_dataset_of_a_sweep_that_was_killed_is_made_anew_be_it_a_file_or_shard
     made = at.add({"data": {}}, asked, {"mine": None})
     assert at.data("mine").is_file()
     assert made["data"]["mine"]["n_train"] == 8
+
+
+def test_a_dry_run_refuses_a_file_without_images_to_train_on(tmp_path: Path) -> None:
+    generate("rect-tri", out=tmp_path / "test.h5", n=0, n_test=4, size=16)
+    (tmp_path / "small.toml").write_text(HEAD + 'file = "test.h5"\n')
+    done = typed("sweep", "small.toml", "--dry-run", cwd=tmp_path)
+    assert isinstance(done.exception, ValueError), done.exception
+    assert str(done.exception) == "expected a train split in test.h5, of dataset mine, found test"
 
 
 def test_the_hours_of_shards_that_a_pattern_means_are_known(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, by, count, plain, text
-from probekit.probes.measurements.base import Probe, other, share
+from probekit.probes.measurements.base import Probe, answer_scores, other, share
 from probekit.probes.measurements.linear import Answers, answer_charts, answer_sentences, answer_table, counts_table
 from probekit.weights import RANDOM
 
@@ -61,6 +61,8 @@ class Attentive(Probe):
     shape = AttentiveRow
     baselines = (RANDOM, m.CHANCE)
     followable = False
+    offered = False  # it takes minutes
+    names = ("attentive", "attentive, top-5")
 
     def how(self, conditions: "Conditions") -> str:
         return self.about.format(summary=QUERIES[self.queries])
@@ -117,17 +119,8 @@ class Attentive(Probe):
             )
         return told
 
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        return False  # it takes minutes
-
-    def named(self) -> tuple[str, ...]:
-        return "attentive", "attentive, top-5"
-
     def scores(self, row: m.Row) -> dict[str, m.Score]:
-        found = {"attentive": m.Score(row["accuracy"], row["ci"])}
-        if "top5" in row:
-            found["attentive, top-5"] = m.Score(row["top5"], row["top5_ci"])
-        return found
+        return answer_scores("attentive", row)
 
 
 def _row(source: "Source", opened: "Opened", conditions: "Conditions", queries: str) -> dict[str, Any]:
@@ -159,11 +152,12 @@ def _row(source: "Source", opened: "Opened", conditions: "Conditions", queries: 
         )
     logits = np.concatenate([trained.logits(rows) for rows in frozen.chunks("test")])
     truth = parts["test"].y
+    alone = "one token an image, so it is a linear probe" * (frozen.shape[0] == 1)
     return {
         "name": source.name,
         "kind": source.kind,
         **evaluate(log_softmax(logits, axis=1), truth, seed=conditions.seed),
-        "note": "; ".join(filter(None, (*_left_out(kept, parts), *_alone(frozen.shape[0]), trained.note))),
+        "note": "; ".join(filter(None, (*_left_out(kept, parts), alone, trained.note))),
         "classes": list(classes),
         "n_train": len(kept["train"]),
         "dim": frozen.shape[1],
@@ -183,7 +177,3 @@ def _left_out(kept: Mapping[str, "NDArray[np.int64]"], parts: Mapping[str, Any])
         for name, index in kept.items()
         if len(index) < len(parts[name].y)
     ]
-
-
-def _alone(tokens: int) -> list[str]:
-    return ["one token an image, so it is a linear probe"] if tokens == 1 else []

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from probekit.measurement import CHANCE, Measurement, Row, measurement
+from probekit.measurement import CHANCE, Measurement, Row, Score, measurement
 from probekit.output.document import Cell, percents
 from probekit.probes import PROTOCOLS
 from probekit.weights import RANDOM
@@ -38,7 +38,8 @@ class Probe(Measurement):
     def proposed(self, run: Mapping[str, Any]) -> bool:
         """Where images have several labels, only what can take them."""
         results = run["results"].items()
-        return self.several or not any(found and measurement(name).replaces for name, found in results)
+        fits = self.several or not any(found and measurement(name).replaces for name, found in results)
+        return self.offered and fits
 
     def unasked(self, info: "DatasetInfo") -> bool:
         """Whether it is measured wherever train and test of a file have labels, without being typed."""
@@ -77,6 +78,12 @@ def other(conditions: "Conditions", name: str) -> Probe:
 def share(name: str, ends: str | None = None, within: Callable[[Row], Row] = lambda row: row) -> Callable[[Row], Cell]:
     """A column: the share under a name, in %, with the interval under another, of a row or of what is `within` it."""
     return lambda row: percents(within(row).get(name), within(row).get(ends or f"{name}_ci"))
+
+
+def answer_scores(called: str, row: Row) -> dict[str, Score]:
+    """The accuracy of a row of predicted classes, and where there are enough of these top-5 accuracy."""
+    found = {called: Score(row["accuracy"], row["ci"])}
+    return found | ({f"{called}, top-5": Score(row["top5"], row["top5_ci"])} if "top5" in row else {})
 
 
 def grades(classes: tuple[str, ...]) -> str:

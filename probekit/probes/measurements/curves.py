@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from probekit.probes.measure import Conditions, Source
     from probekit.restore.opened import Opened, OpenedRun
 
-NOTHING = {"value": None, "ci": None}
-
 
 @dataclass(frozen=True)
 class Curve(Probe):
@@ -82,7 +80,7 @@ def score_columns(names: Sequence[str], rows: Sequence[m.Row]) -> dict[str, Call
 
 def known(name: str, points: Sequence[m.Row]) -> list[m.Row]:
     """The rows that have a value under a name."""
-    return [row for row in points if row["scores"].get(name, NOTHING)["value"] is not None]
+    return [row for row in points if row["scores"].get(name, m.UNKNOWN)["value"] is not None]
 
 
 def curve(
@@ -102,7 +100,7 @@ def curve(
     values = [row["scores"][name]["value"] for row in points]
     bands = [row["scores"][name]["ci"] or [value] * 2 for row, value in zip(points, values, strict=True)]
     places = [row[axis] for row in points]
-    levels = [(row["name"], row["scores"].get(name, NOTHING)["value"]) for row in others]
+    levels = [(row["name"], row["scores"].get(name, m.UNKNOWN)["value"]) for row in others]
     along = [
         (title, [row[axis] for row in known(name, rows)], [row["scores"][name]["value"] for row in known(name, rows)])
         for title, rows in beside.items()

@@ -61,6 +61,7 @@ class Dense(Probe):
     needs = ()
     several = True
     of_layer = (PIXELS, PLACE, CEILING)
+    names = ("mIoU, ", "IoU, ", "pixels right, ")
 
     def check(self, conditions: "Conditions") -> None:
         from probekit.h5 import read_info
@@ -170,25 +171,17 @@ class Dense(Probe):
     def proposed(self, run: Mapping[str, Any]) -> bool:
         return bool((run["data"] or {}).get("masks"))
 
-    def named(self) -> tuple[str, ...]:
-        return "mIoU, ", "IoU, ", "pixels right, "
-
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         found: dict[str, m.Score] = {}
         for kind, name in (("mIoU", "miou"), ("pixels right", "accuracy")):
-            found |= {f"{kind}, {each['name']}": _score(each[name]) for each in row["questions"]}
+            found |= {f"{kind}, {each['name']}": m.score_of(each[name]) for each in row["questions"]}
         for each in row["questions"]:
-            found |= {
-                f"IoU, {title}": _score(iou) for title, iou in zip(each["classes"][1:], each["iou"][1:], strict=True)
-            }
+            ious = zip(each["classes"][1:], each["iou"][1:], strict=True)
+            found |= {f"IoU, {title}": m.score_of(iou) for title, iou in ious}
         return found
 
     def main_scores(self, row: m.Row) -> dict[str, m.Score]:
         return {name: score for name, score in self.scores(row).items() if name.startswith("mIoU, ")}
-
-
-def _score(found: Mapping[str, Any]) -> m.Score:
-    return m.Score(found["value"], found["ci"])
 
 
 def _share(number: int, name: str) -> Callable[[m.Row], Cell]:

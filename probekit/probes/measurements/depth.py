@@ -38,6 +38,7 @@ class Depth(Curve):
         "No layer is chosen: the best one on test would be a choice on test."
     )
     shape = DepthRow
+    offered = False  # as long as all others together, for each layer
 
     @property
     def words(self) -> list[str]:
@@ -91,9 +92,6 @@ class Depth(Curve):
                 drawn = curve(name, seen, flat, axis="depth", x=x, beside=lines)
                 charts.append(Chart(f"depth-{i}", f"Over depth: {name}", f"Band: intervals{grey}.", drawn))
         return charts
-
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        return False  # as long as all others together, for each layer
 
     def _layers(
         self, views: "list[OpenedRun]", prefix: str, kind: str, conditions: "Conditions"

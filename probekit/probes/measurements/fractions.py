@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ConRec paper, Figure 2: 1 to 100 %; LCR, Table 2: 20, 50, 100 %
 DRAWS = 5  # ours; ConRec's code repeats APTOS 5 times, the other sets once
 OTHERS = ("linear", "knn", "cv", "sgd", "multilabel")  # what depends on the labels of train
-NOTHING = {"value": None, "ci": None}
 
 
 class Point(TypedDict):
@@ -150,7 +149,7 @@ class Fractions(Probe):
         """Each score at each share, the first one's first; with all labels they are the measurement's own."""
         names = by_row([row], lambda row: row["points"][-1]["scores"])
         return {
-            f"{name}, {percent_of(point['fraction'])}": m.Score(kept["value"], kept["ci"], kept.get("low", 0.0))
+            f"{name}, {percent_of(point['fraction'])}": m.score_of(kept)
             for name in names
             for point in row["points"]
             if point["fraction"] < 1 and (kept := point["scores"].get(name))  # all labels: the measurement's own
@@ -185,7 +184,7 @@ class Fractions(Probe):
 def _curves(rows: Sequence[m.Row], name: str) -> Any:
     lines, bands = [], {}
     for row in rows:
-        points = [point for point in row["points"] if point["scores"].get(name, NOTHING)["value"] is not None]
+        points = [point for point in row["points"] if point["scores"].get(name, m.UNKNOWN)["value"] is not None]
         kept = [point["scores"][name] for point in points]
         lines.append((row["name"], [point["n"] for point in points], [score["value"] for score in kept]))
         if row["kind"] == m.ENCODER:

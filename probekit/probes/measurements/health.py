@@ -1,6 +1,6 @@
 """Label-free health: how many directions an embedding uses, and whether dimensions have died. No score: an alarm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean
@@ -52,6 +52,7 @@ class Health(Probe):
     fits = False
     several = True
     followable = False
+    offered = False  # it comes along with labels
 
     def check(self, conditions: "Conditions") -> None:
         info = conditions.labels.info
@@ -121,9 +122,6 @@ class Health(Probe):
         most = found["n"] - 1  # centred, so many images span no more directions
         few = f"at most {most} with {found['n']} test images, " if most < found["dim"] else ""
         return [f"Effective rank {_rank(found)}{beside} of {few}{found['dim']} dimensions{dead} (RankMe, centred)."]
-
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        return False  # it comes along with labels
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         """None: a higher rank is not better."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from probekit import measurement as m
 from probekit.output.document import Cell, Table, by, count, plain
-from probekit.probes.measurements.base import Probe, share
+from probekit.probes.measurements.base import Probe, answer_scores, share
 from probekit.probes.measurements.linear import Answers
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class KNN(Probe):
     )
     shape = KNNRow
     fits = False
+    names = ("kNN", "kNN, top-5", "kNN, k=")
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         from probekit.probes.knn import knn, majority
@@ -65,12 +66,7 @@ class KNN(Probe):
         how = "Last columns: the monitors of the papers, nothing chosen." if fixed else ""
         return [m.rows_table("scores", self.title, columns, rows, how=how)]
 
-    def named(self) -> tuple[str, ...]:
-        return "kNN", "kNN, top-5", "kNN, k="
-
     def scores(self, row: m.Row) -> dict[str, m.Score]:
-        found = {"kNN": m.Score(row["accuracy"], row["ci"])}
-        if "top5" in row:
-            found["kNN, top-5"] = m.Score(row["top5"], row["top5_ci"])
+        found = answer_scores("kNN", row)
         fixed = {f"kNN, k={kept['k']}, T={kept['temperature']:g}": kept for kept in row["monitor"]}
         return found | {name: m.Score(kept["accuracy"], kept["ci"]) for name, kept in fixed.items()}

@@ -20,7 +20,7 @@ from probekit.output.document import (
     scored,
     text,
 )
-from probekit.probes.measurements.base import Probe, by_row, share
+from probekit.probes.measurements.base import Probe, answer_scores, by_row, share
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ class Linear(Probe):
     )
     shape = LinearRow
     main = ("linear", "linear, top-5")
+    names = ("linear", "linear, top-5", "linear: ")
     baselines = (RANDOM, m.CHANCE, "ink statistics", "raw pixels", "patch bag")
 
     def unasked(self, info: "DatasetInfo") -> bool:
@@ -206,12 +207,8 @@ class Linear(Probe):
             [(name, f"{percent(found['accuracy']).number} %") for name, found in encoder.get("factors", {}).items()],
         )
 
-    def named(self) -> tuple[str, ...]:
-        return "linear", "linear, top-5", "linear: "
-
     def scores(self, row: m.Row) -> dict[str, m.Score]:
-        found = {"linear": m.Score(row["accuracy"], row["ci"])}
-        if "top5" in row:
-            found["linear, top-5"] = m.Score(row["top5"], row["top5_ci"])
         factors = row["factors"].items()
-        return found | {f"linear: {name}": m.Score(kept["accuracy"], kept["ci"]) for name, kept in factors}
+        return answer_scores("linear", row) | {
+            f"linear: {name}": m.Score(kept["accuracy"], kept["ci"]) for name, kept in factors
+        }

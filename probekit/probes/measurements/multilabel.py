@@ -1,6 +1,6 @@
 """Several labels an image: average precision of each class, and its mean (XCorr paper, section 3.3)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -73,7 +73,7 @@ def precision_tables(result: m.Result, title: str) -> list[Table]:
 def precision_scores(row: m.Row) -> dict[str, m.Score]:
     """The mean in each form, that of VOC from 2010 on first."""
     forms = sorted(row["map"], key=lambda form: form != FIRST)
-    return {f"mAP, {form}": m.Score(row["map"][form]["value"], row["map"][form]["ci"]) for form in forms}
+    return {f"mAP, {form}": m.score_of(row["map"][form]) for form in forms}
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class Multilabel(Probe):
     baselines = (RANDOM, m.CHANCE)  # photographs have no ink, and raw pixels would be fitted once a class
     several = True
     replaces = ("linear",)
+    offered = False  # it is measured unasked where it makes sense
+    names = (*(f"mAP, {form}" for form in AP_FORMS), "AP, ")
 
     def unasked(self, info: "DatasetInfo") -> bool:
         return info.multilabel
@@ -103,12 +105,6 @@ class Multilabel(Probe):
 
     def tables(self, result: m.Result) -> list[Table]:
         return precision_tables(result, self.title)
-
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        return False  # it is measured unasked where it makes sense
-
-    def named(self) -> tuple[str, ...]:
-        return (*(f"mAP, {form}" for form in AP_FORMS), "AP, ")
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         return precision_scores(row)

@@ -5,18 +5,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from probekit.measurement import (
-    BASELINE,
-    Count,
-    Estimate,
-    Named,
-    Result,
-    Row,
-    Score,
-    encoder_row,
-    encoders_first,
-    option,
-)
+from probekit import measurement as m
 from probekit.output.document import Cell, Table, count, percents, scored, text
 from probekit.probes.measurements.base import Probe
 from probekit.weights import RANDOM
@@ -45,14 +34,14 @@ class Answer(TypedDict):
 
     factor: str
     places: str
-    margin: Count
+    margin: m.Count
     corruption: str
-    n: Count
-    right: Estimate
-    restored: Estimate
+    n: m.Count
+    right: m.Estimate
+    restored: m.Estimate
 
 
-class ReconstructionRow(Named):
+class ReconstructionRow(m.Named):
     """What a decoder, or what needs none, makes of every question."""
 
     answers: list[Answer]
@@ -62,7 +51,7 @@ class ReconstructionRow(Named):
 class Reconstruction(Probe):
     """Whether corrupted evidence is rebuilt to the truth or to the counterfactual."""
 
-    n: int = option(100, "--reconstruction-n", "How many test images --reconstruction takes, evenly spaced.", least=1)
+    n: int = m.option(100, "--reconstruction-n", "How many test images --reconstruction takes, evenly spaced.", least=1)
 
     name = "reconstruction"
     title = "Rebuilt evidence"
@@ -80,6 +69,7 @@ class Reconstruction(Probe):
     fits = False
     followable = False
     of_features = False
+    names = (PREFIX,)
 
     @property
     def needs_evidence(self) -> bool:
@@ -118,10 +108,10 @@ class Reconstruction(Probe):
         """What needs no decoder, where there are baselines."""
         from probekit.probes.rebuilt import baselines
 
-        if not any(row["kind"] == BASELINE for found in rows.values() for row in found):
+        if not any(row["kind"] == m.BASELINE for found in rows.values() for row in found):
             return
         for name, rebuild in baselines(_mean(opened, conditions.labels.info)).items():
-            rows[self.name].append(self._row(name, BASELINE, rebuild, opened, conditions))
+            rows[self.name].append(self._row(name, m.BASELINE, rebuild, opened, conditions))
 
     def _row(
         self, name: str, kind: str, rebuild: "Rebuild", opened: "Opened", conditions: "Conditions"
@@ -132,14 +122,14 @@ class Reconstruction(Probe):
         asked = _questions(opened, conditions.labels.info, n=self.n, seed=seed)
         return {"name": name, "kind": kind, "answers": [answer(each, rebuild, seed=seed) for each in asked]}
 
-    def tables(self, result: Result) -> list[Table]:
+    def tables(self, result: m.Result) -> list[Table]:
         """Shares that are right; on demand how much is restored."""
-        return [_table(encoders_first(result["rows"]), number) for number in NUMBERS]
+        return [_table(m.encoders_first(result["rows"]), number) for number in NUMBERS]
 
-    def sentences(self, result: Result) -> list[str]:
+    def sentences(self, result: m.Result) -> list[str]:
         """For each factor the answer that only the rest of the image can give."""
         lines = []
-        for found in encoder_row(result)["answers"]:
+        for found in m.encoder_row(result)["answers"]:
             if _is_main(found) and found["n"]:
                 share = percents(found["right"]["value"], found["right"]["ci"])
                 lines.append(
@@ -152,23 +142,16 @@ class Reconstruction(Probe):
         """Where a loss of reconstruction had a weight, on images of a generator."""
         return bool(run["config"].get("method_options", {}).get("alpha") and (run["data"] or {}).get("generator"))
 
-    def named(self) -> tuple[str, ...]:
-        return (PREFIX,)
-
-    def scores(self, row: Row) -> dict[str, Score]:
+    def scores(self, row: m.Row) -> dict[str, m.Score]:
         """For each factor the largest place painted over, the others seen: what runs are compared by."""
-        return {_name(found): _score(found) for found in row["answers"] if _is_main(found)}
+        return {_name(found): m.score_of(found["right"]) for found in row["answers"] if _is_main(found)}
 
-    def main_scores(self, row: Row) -> dict[str, Score]:
+    def main_scores(self, row: m.Row) -> dict[str, m.Score]:
         return self.scores(row)
 
-    def numbers(self, row: Row) -> dict[str, Score]:
+    def numbers(self, row: m.Row) -> dict[str, m.Score]:
         """The answers to all questions."""
-        return {_name(found): _score(found) for found in row["answers"]}
-
-
-def _score(found: Mapping[str, Any]) -> Score:
-    return Score(found["right"]["value"], found["right"]["ci"])
+        return {_name(found): m.score_of(found["right"]) for found in row["answers"]}
 
 
 def _name(found: Mapping[str, Any]) -> str:
@@ -180,7 +163,7 @@ def _is_main(found: Mapping[str, Any]) -> bool:
     return _key(found)[1:] == (ONE, 0, OWN)
 
 
-def _table(rows: list[Row], number: str) -> Table:
+def _table(rows: list[m.Row], number: str) -> Table:
     """A line for each question, a column for each row."""
     answers = [{_key(found): found for found in row["answers"]} for row in rows]
     lines = []

@@ -61,6 +61,7 @@ class Retrieval(Probe):
     needs = ("test",)
     fits = False
     main = ("rank-1", "mAP")
+    names = tuple(CALLED.values())
 
     def row(self, source: "Source", conditions: "Conditions") -> dict[str, Any]:
         from probekit.probes.retrieval import by_chance, retrieval
@@ -96,12 +97,9 @@ class Retrieval(Probe):
         draw = partial(_gallery, row, result["data"], title)
         return [Chart("gallery", "Nearest images", how, draw, photographs=True)] if row["gallery"] else []
 
-    def named(self) -> tuple[str, ...]:
-        return tuple(CALLED.values())
-
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         found = row["scores"].items()
-        return {CALLED[metric]: m.Score(kept["value"], kept["ci"]) for metric, kept in found if metric in CALLED}
+        return {CALLED[metric]: m.score_of(kept) for metric, kept in found if metric in CALLED}
 
     def answers(self, row: m.Row) -> tuple[list[int], list[int]] | None:
         if "predicted" not in row or "labels" not in row:

@@ -1,16 +1,14 @@
 """A linear head that is trained by SGD on augmented images, as the papers do it."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from probekit import measurement as m
 from probekit.output.document import Chart, Table, count, percent
-from probekit.probes.measurements.base import Probe, other
+from probekit.probes.measurements.base import Probe, answer_scores, other
 from probekit.probes.measurements.linear import answer_charts, answer_sentences, answer_table, counts_table
 from probekit.probes.measurements.multilabel import FIRST, precision_scores, precision_tables
-from probekit.registry import nearest
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
@@ -108,14 +106,19 @@ class SGD(Probe):
     baselines = (RANDOM, m.CHANCE)
     several = True
     followable = False
+    offered = False  # it takes minutes
+    names = ("SGD head", "SGD head, top-5", "SGD head, best on test")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.chosen  # noqa: B018  (it checks)
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"expected a learning rate above 0, found {self.lr:g}; leave --lr out for the recipe's")
 
     @property
     def chosen(self) -> Recipe:
-        return chosen_recipe(self.recipe, epochs=self.epochs, lr=self.lr)
+        """The recipe, with what the user wants otherwise."""
+        found = RECIPES[self.recipe]
+        return replace(found, epochs=self.epochs or found.epochs, lr=self.lr or found.lr)
 
     def how(self, conditions: "Conditions") -> str:
         return self.about.format(summary=self.chosen.summary)
@@ -150,19 +153,8 @@ class SGD(Probe):
         first = [] if "map" in row else answer_sentences(result)[:1]
         return [*(told.replace("linear probe, protocol", "SGD head, recipe") for told in first), line]
 
-    def proposed(self, run: Mapping[str, Any]) -> bool:
-        return False  # it takes minutes
-
-    def named(self) -> tuple[str, ...]:
-        return "SGD head", "SGD head, top-5", "SGD head, best on test"
-
     def scores(self, row: m.Row) -> dict[str, m.Score]:
-        if "map" in row:
-            found = {"SGD head": precision_scores(row)[f"mAP, {FIRST}"]}
-        else:
-            found = {"SGD head": m.Score(row["accuracy"], row["ci"])}
-            if "top5" in row:
-                found["SGD head, top-5"] = m.Score(row["top5"], row["top5_ci"])
+        found = {"SGD head": precision_scores(row)[f"mAP, {FIRST}"]} if "map" in row else answer_scores("SGD head", row)
         best = {"SGD head, best on test": m.Score(row["best_test"]["score"], None)} if "best_test" in row else {}
         return found | best
 
@@ -242,13 +234,3 @@ def _map(logits: Any, truth: Any) -> float:
         if (labels == 1).any():
             values.append(float(average_precision(score[known], labels[known] == 1)[FIRST][0]))
     return float(np.mean(values)) if values else 0.0
-
-
-def chosen_recipe(name: str, *, epochs: int | None, lr: float | None) -> Recipe:
-    """A recipe, with what the user wants otherwise; a ValueError if there is none, or a rate is not positive."""
-    if name not in RECIPES:
-        raise ValueError(nearest("recipe", name, RECIPES))
-    if lr is not None and lr <= 0:
-        raise ValueError(f"expected a learning rate above 0, found {lr:g}; leave --lr out for the recipe's")
-    found = RECIPES[name]
-    return replace(found, epochs=epochs or found.epochs, lr=lr or found.lr)
