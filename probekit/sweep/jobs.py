@@ -97,11 +97,11 @@ def run_jobs(
     that the caller collects by `stop_signals`; else they are collected here.
     """
     queue, active, reason = deque(jobs), list[_Active](), None
-    with stop_signals() if asked is None else nullcontext(asked) as asked:
+    with stop_signals() if asked is None else nullcontext(asked) as signals:
         try:
             while queue or active:
-                if reason is None and (asked or time.monotonic() >= deadline):
-                    reason = "a signal" if asked else "the time limit"
+                if reason is None and (signals or time.monotonic() >= deadline):
+                    reason = "a signal" if signals else "the time limit"
                     stopping(reason)
                     queue.clear()
                     _ask_to_save(active)

@@ -52,8 +52,8 @@ def collect(
     values = {cell: _by_seed(cell, planned, found, "scores") for cell in cells}
     pretrain = {dataset.name: dataset.pretrain for dataset in sweep.datasets}
     least: dict[str, float] = {}  # rows may have monitors of two kinds
-    for name, score in ((name, score) for run in found.values() for name, score in run["scores"].items()):
-        least[name] = min(score.low, least.get(name, 0.0))
+    for scored, score in (entry for run in found.values() for entry in run["scores"].items()):
+        least[scored] = min(score.low, least.get(scored, 0.0))
     measured = dict.fromkeys(without_pool(score)[0] for scores in values.values() for score in scores)
     rows = [
         {

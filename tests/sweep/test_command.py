@@ -58,6 +58,7 @@ def test_last_of_the_monitor_is_what_the_probe_finds(home: Path) -> None:
 
 def test_the_table_has_every_row(home: Path) -> None:
     table = (home / "sweeps/small/table.md").read_text()
+    assert table.startswith("# small\n")
     lines = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
     for name in ("simclr", "conrec", "*patch bag*", "*chance*", "conrec - simclr"):
         assert name in lines
