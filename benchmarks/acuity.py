@@ -1,6 +1,6 @@
 """How fine each method reads, before and after training: the figure and the table of the sweep `acuity`.
 
-    probekit sweep acuity                       # 48 trainings, some 8 hours of a core
+    probekit sweep acuity                       # 48 trainings, some 4 hours of a core
     python -m benchmarks.acuity [--runs runs] [--keep FOLDER] [--out docs/acuity.png]
 
 It can be trained in parts, on several machines: `probekit sweep acuity --only conrec --seeds 0`, then this with
