@@ -49,7 +49,7 @@ SMALL = {
 # Real data, others' weights or packages, a network of another kind, a cluster, or hours.
 PARSED_ALONE = re.compile(
     r"--encoder|--weights|--init-from|timm:|wandb|tensorboard|onnx|torchvision|--resume|--published|--selftest|umap|paper"
-    r"|--preset full|@branch|--pool|--layer|my-vit|my-lcr|mine|--sgd|--cv|gen vernier|--slurm"
+    r"|--preset full|@branch|--pool|--layer|my-vit|my-lcr|mine|encoder-shapes|seed0|--sgd|--cv|gen vernier|--slurm"
     r"|data/(photos|masked|digits)|--list|-published|audit all|--as matches|sweep (?!table1 --dry-run)|--gpus|ordinal"
     r"|import (?!digits|photos/|scans/)|--masks|--shard 3/64"
 )

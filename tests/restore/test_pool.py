@@ -355,7 +355,7 @@ def test_the_catalogue_lists_branches_with_their_settings(home: Path) -> None:
     assert branches["xcorr"]["options"]["positives"] == 2
     assert branches["xcorr"]["quick"] == {"clusters": 12, "lr_share": 1.0}
     assert branches["xcorr"]["needs"] == ["embedding_loss", "map"]
-    text = sure("list")
+    text = sure("list", "branches")
     assert "lcr-bilinear     weight=0, train_pool=bilinear: the same without a fit" in text
     assert "quick: clusters=12, lr_share=1\n" in text
     assert "pretrain METHOD --branch NAME" in text

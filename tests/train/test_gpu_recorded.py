@@ -126,7 +126,7 @@ def test_images_are_pinned_while_the_step_is_recorded(
     launched, _ = train(data, tmp_path, name="launched", options=options)
     calls = 0
 
-    def fetch(_: StreamedImages, index: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+    def fetch(_: StreamedImages, read: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
         if calls != WARM_UP + 2:  # the batch after the one that the step is recorded on
