@@ -43,7 +43,7 @@ MADE = {  # what to try next
     "probekit heatmap {run} --maps all --n 100": "every map, occlusion too",
     "probekit gen rect-tri --set corner_radius=8 --out data/hard.h5 --preview": "harder images",
     "probekit pretrain simclr --data {file}": "another method on the same images",
-    "probekit list": "all methods, generators and their parameters",
+    "probekit list": "what there is: methods, generators, datasets and more",
 }
 REAL = {
     "probekit show {file}": "what is in the data",
