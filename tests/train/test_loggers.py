@@ -274,7 +274,7 @@ def test_a_server_that_is_not_there_is_given_up_soon(
     monkeypatch.setattr("urllib3.util.retry.time.sleep", waited.append)
     with pytest.raises(ValueError, match=r"^mlflow cannot begin: expected a store of MLflow at http://127.0.0.1:9, "):
         train(data, tmp_path, epochs=1, log=["mlflow"])
-    assert sum(waited) < 10, "MLflow's own seven tries wait for over two minutes"
+    assert sum(waited) < 10, "MLflow's own seven tries wait for over a minute"
 
 
 def test_a_resumed_run_may_log_elsewhere_or_nowhere(data: Path, tmp_path: Path) -> None:
