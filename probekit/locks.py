@@ -156,25 +156,35 @@ def _lives(found: _Found, *, now: float, alone: bool) -> bool:
 
 
 def _take(lease: Path, ours: str, *, alone: bool) -> str | None:
-    """Writes a lease of this process; who has it, if another does."""
+    """Writes a lease of this process; who has it, if another does.
+
+    One whose holder is dead is replaced under a lease of its own, the claim: of all who find it dead, one at a time
+    looks again and puts its own in the dead one's place, so that there is no moment without any.
+    """
     if _write(lease, ours):
         return None
-    found = _read(lease)
+    if who := _living(lease, alone=alone):
+        return who
+    claim = lease.with_name(f"{lease.name}.claim")
+    if (who := _take(claim, ours, alone=alone)) is not None:
+        return who
+    try:
+        if who := _living(lease, alone=alone):
+            return who
+        aside = _beside(lease, "new")
+        aside.write_text(ours, encoding="utf-8")
+        aside.replace(lease)
+        return None
+    finally:
+        _give_back(claim, ours)
+
+
+def _living(lease: Path, *, alone: bool) -> str | None:
+    """Who holds a lease; None if that is dead."""
+    now, found = _clock(lease), _read(lease)
     if found is None:  # given back just now, or no file of ours
         return SOMEONE
-    if _lives(found, now=_clock(lease), alone=alone):
-        return found.who
-    aside = _beside(lease, "old")
-    try:
-        lease.rename(aside)  # of all who do this at once it succeeds for one
-    except FileNotFoundError:
-        return _who(lease)
-    taken = _read(aside)
-    if taken != found:  # meanwhile another took it: it goes back
-        aside.rename(lease)
-        return _who(lease)
-    aside.unlink()
-    return None if _write(lease, ours) else _who(lease)
+    return found.who if _lives(found, now=now, alone=alone) else None
 
 
 def _write(lease: Path, ours: str) -> bool:
@@ -190,6 +200,12 @@ def _write(lease: Path, ours: str) -> bool:
 def _is(lease: Path, ours: str) -> bool:
     found = _read(lease)
     return found is not None and found.text == ours
+
+
+def _give_back(lease: Path, ours: str) -> None:
+    if _is(lease, ours):
+        with suppress(OSError):
+            lease.unlink()
 
 
 def _clock(lease: Path) -> float:
@@ -231,6 +247,5 @@ class _Beat(threading.Thread):
         """Stops, and gives the lease back."""
         self._ended.set()
         self.join()
-        if not self.lost and _is(self.lease, self.ours):
-            with suppress(OSError):
-                self.lease.unlink()
+        if not self.lost:
+            _give_back(self.lease, self.ours)

@@ -138,45 +138,55 @@ def test_a_lock_holds_on_other_machines(shared: Path, monkeypatch: pytest.Monkey
     assert [path.name for path in shared.parent.iterdir()] == [".train.lock"]
 
 
-def test_of_many_that_ask_at_once_one_has_it(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where what a dead machine left is there for all to take."""
-    monkeypatch.setattr(os, "getpid", threading.get_native_id)  # threads stand for processes
-    for left in ("", "process 1 on a machine (gone)\nanother\n"):
-        if left:
-            shared.with_suffix(".lease").write_text(left)
-            os.utime(shared.with_suffix(".lease"), (1, 1))
-        start, won, lost = threading.Barrier(8), list[str](), list[str]()
+def at_once(lease: Path, number: int) -> list[str]:
+    """Which of so many threads, each in place of a process, have taken a lease that they ask for at once."""
+    start, won = threading.Barrier(number), list[str]()
 
-        def ask(name: str, start: threading.Barrier = start, won: list[str] = won, lost: list[str] = lost) -> None:
-            start.wait()
-            text = f"process {name}\n{name}\n"
-            who = locks._take(shared.with_suffix(".lease"), text, alone=False)
-            (won if who is None else lost).append(name)
+    def ask(name: str) -> None:
+        start.wait()
+        if locks._take(lease, f"process {name}\n{name}\n", alone=False) is None:
+            won.append(name)
 
-        threads = [threading.Thread(target=ask, args=(str(number),)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert (len(won), len(lost)) == (1, 7)
-        assert shared.with_suffix(".lease").read_text() == f"process {won[0]}\n{won[0]}\n"
+    threads = [threading.Thread(target=ask, args=(str(name),)) for name in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return won
 
 
-def test_a_slow_one_gives_back_what_it_took_by_mistake(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It found a lease dead, and another was faster to take that."""
-    lease = shared.with_suffix(".lease")
+@pytest.mark.parametrize("left", [[], [""], ["", ".claim"], ["", ".claim", ".claim.claim"]])
+def test_of_many_that_ask_at_once_one_has_it(shared: Path, monkeypatch: pytest.MonkeyPatch, left: list[str]) -> None:
+    """Also where what dead machines left is there for all to take, or one died as it took that."""
+    monkeypatch.setattr(os, "getpid", threading.get_native_id)
+    for attempt in range(20):
+        lease = shared.with_name(f"{attempt}.lease")
+        for suffix in left:
+            dead = lease.with_name(lease.name + suffix)
+            dead.write_text("process 1 on a machine (gone)\nanother\n")
+            os.utime(dead, (1, 1))
+        (won,) = at_once(lease, 8)
+        assert lease.read_text() == f"process {won}\n{won}\n"
+        assert list(lease.parent.glob(f"{lease.name}*")) == [lease]
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_slow_one_leaves_what_another_took(shared: Path, monkeypatch: pytest.MonkeyPatch, look: int) -> None:
+    """A lease is dead, and another takes that as this one looks at it for the first or the second time."""
+    lease, looks = shared.with_suffix(".lease"), list[Path]()
     lease.write_text("process 1 on a\na\n")
     os.utime(lease, (1, 1))
 
     def slow(lease: Path) -> float:
-        lease.unlink()
-        lease.write_text("process 2 on b\nb\n")
+        looks.append(lease)
+        if len(looks) == look:
+            lease.write_text("process 2 on b\nb\n")
         return time.time()
 
     monkeypatch.setattr(locks, "_clock", slow)
     assert locks._take(lease, "process 3 on c\nc\n", alone=False) == "process 2 on b"
     assert lease.read_text() == "process 2 on b\nb\n"
-    assert [path.name for path in lease.parent.iterdir()] == [lease.name]
+    assert list(lease.parent.iterdir()) == [lease]
 
 
 def test_who_is_silent_for_long_is_taken_for_dead(shared: Path) -> None:
