@@ -8,6 +8,7 @@ from typing import Any
 from probekit.config import SIDE
 from probekit.h5 import DatasetInfo, Shard
 from probekit.run import Run
+from probekit.weights import LAST, Weights
 
 
 def after_shard(out: Path, shard: Shard) -> str:
@@ -55,6 +56,19 @@ def after_drawing(run: Run, info: DatasetInfo) -> str:
     trained = Path(run.read()["dataset"]["path"])
     given = "" if info.path == trained else f" --data {quote(str(info.path))}"
     return f"next: probekit probe {quote(run.argument)}{' --data LABELLED.h5' if unprobeable(info) else given}"
+
+
+def typed_again(weights: Weights, data: Path | None = None, **others: object) -> str:
+    """What was typed and decides the numbers, for another command to be typed with it; "" where all is default.
+
+    `data`: the file that was named; `others`: by the names of their options, None and 0 where they are not typed.
+    """
+    words = [] if data is None else ["--data", str(data)]
+    words += [] if weights.checkpoint == LAST.checkpoint else ["--checkpoint", weights.checkpoint]
+    words += weights.words
+    for name, value in others.items():
+        words += [f"--{name.replace('_', '-')}", str(value)] if value else []
+    return "".join(f" {quote(word)}" for word in words)
 
 
 def unprobeable(info: DatasetInfo) -> str | None:
