@@ -27,6 +27,8 @@ BRANCHES: dict[str, str] = {
     "lcr": "probekit.branches.lcr:LCR",
     "xcorr": "probekit.branches.xcorr:XCorr",
     "contrastive-crop": "probekit.branches.contrastive_crop:ContrastiveCrop",
+    "dilo": "probekit.branches.dilo:DiLo",
+    "cvsa": "probekit.branches.cvsa:CVSA",
 }
 
 # Names for a branch with other settings: those that the LCR paper compares with in its tables 1, 4 and 5. Its

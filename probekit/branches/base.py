@@ -12,9 +12,11 @@ from probekit.data.split import CPU
 from probekit.methods.base import AddOn, Method, Rate, Step, Suited
 from probekit.models.encoder import Features
 from probekit.views.crops import Placement
+from probekit.views.recipes import Recipe
 
 NOISE = 8  # numbers of an embedding that stands for any
 Read = Callable[[Callable[[Features], Tensor]], Tensor]  # what a function of features gives for all images, [N, ...]
+Masks = Callable[[str], Tensor]  # where a mask of the file is, by its name, in all images, uint8 [N, 1, H, W]
 
 NEEDS = {  # in words
     "embedding_loss": "a loss of the embedding",
@@ -104,6 +106,21 @@ class Branch(AddOn):
         """
         return None
 
+    def take_masks(self, masks: Masks) -> None:
+        """Called before the run begins, of a branch that overrides it, whose images then have the masks of the file.
+
+        `masks`: gives `probekit.data.foreground.foreground` of the training images; a ValueError where there is none.
+        """
+
+    def paste(self, index: Tensor, images: Tensor, views: int, generator: torch.Generator) -> Tensor | None:
+        """What the views of a batch's images are cut from in their place, uint8 `[V * B, C, H, W]`; None is the images.
+
+        The call is part of the step, so it must not wait for the device; what it draws is drawn for the whole batch of
+        all ranks. `index`: int64 `[B]`; `images`: uint8 `[B, C, H, W]`, both this rank's; `views`: V, of every size,
+        one after another; `generator`: on the device; the only source of randomness.
+        """
+        return None
+
     def place(self, read: Read, size: tuple[int, int]) -> Placement | None:
         """Where the crops of some images would stand by the encoder as it is now, for a picture; None is anywhere.
 
@@ -188,6 +205,11 @@ def has_loss(branch: Branch) -> bool:
     return type(branch).loss is not Branch.loss
 
 
+def needs_masks(kind: type[Branch]) -> bool:
+    """Whether branches of a kind need the masks of the file."""
+    return kind.take_masks is not Branch.take_masks
+
+
 def branches_of(method: Method) -> list[Branch]:
     """The branches of a method, in the order they were attached."""
     return cast(list[Branch], list(method.branches.values()))
@@ -203,17 +225,29 @@ def running_branches(method: Method) -> list[Branch]:
     return [branch for branch in active_branches(method) if not branch.resting]
 
 
+def sources_of(
+    branches: Sequence[Branch], index: Tensor, images: Tensor, recipe: Recipe, generator: torch.Generator
+) -> Tensor:
+    """What the views of a batch's images are cut from: of the first branch that pastes, else the images."""
+    views = sum(kind.n for kind in recipe.crops)
+    found = (branch.paste(index, images, views, generator) for branch in branches)
+    return next((pasted for pasted in found if pasted is not None), images)
+
+
 def begin_on_noise(
     method: Method, epochs: int, *, images: int, size: tuple[int, int], device: torch.device = CPU
 ) -> None:
     """Brings branches to an epoch in which they take part, with noise in place of the features of all images.
 
-    `size`: (height, width) of the images.
+    For the masks of a file stands a rectangle. `size`: (height, width) of the images.
     """
     noise = torch.rand(images, NOISE, 2, 2, generator=torch.Generator().manual_seed(0)).to(device)
     features = Features([], noise, noise.mean((2, 3)), None)
     begun = partial(Epoch, of=epochs, embed=lambda *_: features.pooled, read=lambda read: read(features), size=size)
+    masks = torch.zeros(images, 1, *size, dtype=torch.uint8, device=device)
+    masks[..., size[0] // 4 :, : size[1] - size[1] // 4] = 255
     for branch in active_branches(method):
+        branch.take_masks(lambda name: masks)
         for done in range(epochs):
             branch.begin_epoch(begun(done))
             if not branch.resting:

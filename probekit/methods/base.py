@@ -41,6 +41,8 @@ class Step:
         logs: Scalars to record, detached, on the device.
         contrastive: The part of the loss that rests on the embedding, with its graph; None is all of it.
         companions: Features of the images that a branch asked for beside the batch, by the branch's name.
+        views: What the step was made of; the trainer puts it there.
+        key_map: The feature map of the second view where a target network alone has encoded that, constant.
         projections: What the loss compares of the two views of whole size, one view after the other, `[2 * B, P]`,
             detached; None for a loss that compares none.
     """
@@ -51,6 +53,8 @@ class Step:
     contrastive: Tensor | None = None
     companions: dict[str, Features] = field(default_factory=dict)
     projections: Tensor | None = None
+    views: Views | None = None
+    key_map: Tensor | None = None
 
 
 @dataclass(frozen=True)
