@@ -62,14 +62,15 @@ def test_reads_some_batches_ahead_and_no_more() -> None:
         return read(index)
 
     batches = [torch.tensor([i]) for i in range(20)]
+    before = set(threading.enumerate())
     ahead = StreamedImages(slow, PIXELS.shape, CPU).ahead(batches)
     next(ahead)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(begun) < AHEAD and time.monotonic() < deadline:
         go.wait(0.01)
     assert begun == list(range(AHEAD))
     ahead.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]
+    assert not [new for new in set(threading.enumerate()) - before if new.name.startswith("images")]
 
 
 def test_what_breaks_a_read_reaches_the_trainer() -> None:
