@@ -46,7 +46,7 @@ def test_the_alignment_is_that_of_loops() -> None:
 def test_without_any_foreground_it_is_0_with_gradients() -> None:
     query = torch.randn(2, 6, 3, 4, generator=seeded(), requires_grad=True)
     loss, _ = alignment(query.detach(), torch.zeros(2, 3, 4), query, torch.zeros(2, 3, 4), temperature=0.3)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert float(loss.detach()) == 0
     assert query.grad is not None
     assert torch.equal(query.grad, torch.zeros_like(query))
@@ -73,7 +73,7 @@ def check_loss(method: str) -> None:
     else:
         assert batch.key_map is None
         pairs = [(online[1], seen[1], online[0], seen[0]), (online[0], seen[0], online[1], seen[1])]
-    found = [by_loops(*(part[n] for part in pair), 0.2)[0] for pair in pairs for n in range(8)]
+    found = [by_loops(k[n], there[n], q[n], here[n], 0.2)[0] for k, there, q, here in pairs for n in range(8)]
     assert float(loss.detach()) == pytest.approx(sum(found) / len(found), rel=1e-3)
     assert float(branch.logs["foreground"]) == pytest.approx(float(seen.mean()), rel=1e-4)
 

@@ -4,6 +4,7 @@ Alone: pytest tests/branches/test_dilo.py
 """
 
 import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def noting(seen: list[Tensor], made: Callable[..., Any], place: int = 0) -> Callable[..., Any]:
+    """The same function, which notes one of its arguments."""
+
+    def noted(*given: Any) -> Any:
+        seen.append(given[place])
+        return made(*given)
+
+    return noted
+
+
 def test_the_step_trains_on_what_is_pasted() -> None:
     """What the maker is given: of the batch's images and their masks, by what is drawn first."""
     step = step_of(configured("moco-v2", "dilo", branch__dilo__share=0.6, branch__dilo__background="any"))
     branch: DiLo = only(step.method)
     branch.take_masks(lambda name: torch.randint(0, 256, (N, 1, 16, 16), dtype=torch.uint8))
     given: list[Tensor] = []
-    step.make = lambda images, drawn, placement: given.append(images) or step.maker(images, drawn, placement)
+    step.make = noting(given, step.maker)
     index = torch.tensor([3, 11, 5, 0, 20, 7, 2, 9])
     state = step.generator.get_state()
     views = step.views(index, step.images[index])
@@ -64,7 +75,7 @@ def test_masks_are_those_of_the_batchs_images(monkeypatch: pytest.MonkeyPatch) -
     masks = torch.randint(0, 256, (N, 1, 16, 16), dtype=torch.uint8)
     only(step.method).take_masks(lambda name: masks)
     seen: list[Tensor] = []
-    monkeypatch.setattr("probekit.branches.dilo.pasted", lambda i, m, *rest: seen.append(m) or pasted(i, m, *rest))
+    monkeypatch.setattr("probekit.branches.dilo.pasted", noting(seen, pasted, 1))
     index = torch.tensor([3, 11, 5, 0, 20, 7, 2, 9])
     step(index, step.images[index])
     assert torch.equal(seen[0], masks[index])
@@ -74,10 +85,10 @@ def test_companions_are_as_they_were() -> None:
     """Only the views that a method trains on are pasted: the positives of xcorr are views of whole images."""
     step = step_of(configured("simclr", "xcorr", "dilo", branch__dilo__share=1.0))
     given: list[Tensor] = []
-    step.make_companions = lambda images, *rest: given.append(images) or step.of_companions(images, *rest)
+    step.make_companions = noting(given, step.of_companions)
     step(torch.arange(8), step.images[:8])
     (images,) = given
-    assert all(any(torch.equal(image, each) for each in step.images) for image in images)
+    assert all(any(torch.equal(image, each) for each in step.images[:N]) for image in images)
 
 
 def test_the_foreground_is_where_the_masks_of_the_file_are(data: Path) -> None:
@@ -106,13 +117,10 @@ def test_it_is_read_in_parts(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_run_is_the_same_wherever_the_images_are(data: Path, tmp_path: Path) -> None:
+    settings: list[Mapping[str, Any]] = [ALL, {**ALL, "data.placement": "host"}, {"branch.dilo.share": 0.0}]
     first, second, other = (
-        content(train(data, tmp_path, branches=("dilo",), name=name, epochs=1, options=options)[0])["method"]
-        for name, options in {
-            "device": ALL,
-            "host": {**ALL, "data.placement": "host"},
-            "share": {"branch.dilo.share": 0.0},
-        }.items()
+        content(train(data, tmp_path, branches=("dilo",), name=f"run{k}", epochs=1, options=options)[0])["method"]
+        for k, options in enumerate(settings)
     )
     assert_same(first, second)
     assert any(not torch.equal(value, first[key]) for key, value in other.items())
@@ -162,7 +170,7 @@ def test_a_picture_shows_what_is_pasted(data: Path, tmp_path: Path, monkeypatch:
         return given[-1]
 
     monkeypatch.setattr(draw, "sources_of", noted)
-    opened = open_encoder(run, LAST, "cpu")
+    opened = open_encoder(run, LAST, CPU)
     path, _ = draw.draw_run(opened, None, split="test", out=tmp_path / "a.png", seed=0)
     assert path.exists()
     draw.draw_run(opened, None, "conrec", split="test", out=tmp_path / "b.png", seed=0)
