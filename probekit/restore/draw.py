@@ -166,11 +166,8 @@ def views_figure(
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
     if pasting:
-        index, maker = (
-            torch.arange(len(images)),
-            ViewMaker(recipe_named(recipe), images.shape[1:], size=size, stride=stride),
-        )
-        given = sources_of(pasting, index, images, maker.recipe, generator)
+        maker = ViewMaker(recipe_named(recipe), images.shape[1:], size=size, stride=stride)
+        given = sources_of(pasting, torch.arange(len(images)), images, maker.recipe, generator)
         views: Views = maker(given, maker.draw(len(images), generator), placement)
     else:
         views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
