@@ -91,7 +91,7 @@ RECIPES: dict[str, Recipe] = {
     "supervised": Recipe("crop and flip, one view an image", (Crops(1, colour=None),)),
     # Where the class is a side, a place or a size, which mirrors and crops change. No crop has twice the image's area,
     # so each is what torchvision takes then: the whole image, of one more oblong than 4 to 3 its middle.
-    "whole": Recipe("the image as it is, one view", (Crops(1, (2.0, 2.0), None),), flip=0.0),
+    "whole": Recipe("the whole image, one view", (Crops(1, (2.0, 2.0), None),), flip=0.0),
     "moco-v2": Recipe("crop, flip, mild jitter and blur", (_torchvision(2, (0.2, 1.0), MOCO),)),
     "byol": Recipe(
         "an unequal pair: one always blurred, the other at times solarised",
