@@ -103,7 +103,7 @@ class LEWEL(Branch):
     def contrast(self, queries: Tensor, keys: Tensor, views: int) -> Tensor:
         """InfoNCE of aligned embeddings `[views * B, k, P]` against those of the same map in other images' views."""
         with torch.autocast(queries.device.type, enabled=False):
-            q, k = (F.normalize(z.float(), dim=2).unflatten(0, (views, -1)) for z in (queries, keys))
+            q, k = (F.normalize(z.float(), dim=2).view(views, -1, *z.shape[1:]) for z in (queries, keys))
             logits = torch.einsum("vbkp,vckp->vkbc", q, k).flatten(0, 1) / self.temperature
             own = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
             return F.cross_entropy(logits.flatten(0, 1), own.flatten())
@@ -114,13 +114,13 @@ class LEWEL(Branch):
         projected = _each(self.uses[0], cells)[:, :, : self.groups * self.k]
         with torch.autocast(feature_map.device.type, enabled=False):
             scores = F.normalize(projected.float(), dim=2) / self.scale
-            return scores.softmax(1).transpose(1, 2).unflatten(1, (self.groups, self.k))
+            return scores.softmax(1).transpose(1, 2).reshape(len(cells), self.groups, self.k, -1)
 
     def aligned_features(self, feature_map: Tensor, maps: Tensor | None = None) -> Tensor:
         """Features pooled by each map, every group of channels by its own, `[n, k, D]`, float32."""
         maps = self.alignment(feature_map) if maps is None else maps
         with torch.autocast(feature_map.device.type, enabled=False):
-            grouped = feature_map.float().flatten(2).unflatten(1, (self.groups, -1))
+            grouped = feature_map.float().reshape(len(maps), self.groups, -1, maps.shape[3])
             return torch.einsum("ngkc,ngdc->nkgd", maps, grouped).flatten(2)
 
     def embedded(self, feature_map: Tensor, maps: Tensor | None = None) -> Tensor:
@@ -129,7 +129,7 @@ class LEWEL(Branch):
 
     def maps(self, features: Features) -> Tensor:
         """The mean of all alignment maps."""
-        return self.alignment(features.map).mean((1, 2)).unflatten(1, features.map.shape[2:])
+        return self.alignment(features.map).mean((1, 2)).view_as(features.map[:, 0])
 
     def pool(self, features: Features) -> Tensor:
         """The mean of the map under that mean map, `[n, D]`."""
@@ -142,4 +142,5 @@ class LEWEL(Branch):
 
 def _each(head: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """A head of rows, applied to those of several for each image, `[n, m, A] -> [n, m, B]`."""
-    return head(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+    out = head(rows.flatten(0, 1))
+    return out.view(*rows.shape[:2], out.shape[1])

@@ -248,7 +248,7 @@ def test_how_far_the_maps_are_from_even_is_logged_in_nats() -> None:
 def test_there_are_as_many_maps_as_the_head_has_outputs_for(outputs: int, groups: int, k: int) -> None:
     options = {"method__projection_dim": outputs, "branch__lewel__groups": groups, "branch__lewel__k": 64}
     method, branch = attached("byol", **options)
-    assert branch.k == branch.twin[0].k == k  # type: ignore[attr-defined]
+    assert branch.k == branch.twin[0].k == k
     assert branch.eval().alignment(feature_map()).shape[1:3] == (groups, k)
     assert [b.name for b in branches_of(method)] == ["lewel"]
 
