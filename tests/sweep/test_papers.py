@@ -112,11 +112,12 @@ def test_lcr_table_1_has_its_variants_with_the_numbers_of_table_4() -> None:
         "SAM-SSL": "moco-v2-sam",
         "SAM-SSL-Bilinear": "moco-v2-sam-bilinear@bilinear",
         "ContrastiveCrop": "moco-v2-crop",
+        "LEWEL": "moco-v2-lewel@bilinear",
         "Ours-MultiTask": "moco-v2-lcr",
         "Ours": "moco-v2-lcr@branch",
         "Ours+ContrastiveCrop": "moco-v2-lcr-crop@branch",
     }
-    assert cells.keys() - called.keys() <= {"DiLo", "CVSA", "LEWEL", "Ours-DualPooling", "ine mou", "Method"}
+    assert cells.keys() - called.keys() <= {"DiLo", "CVSA", "Ours-DualPooling", "ine mou", "Method"}
     for there, side in called.items():
         beside = floats(cells[there])
         assert numbers(fourth, TOP1, side) + numbers(fourth, RANK1, side) == beside
