@@ -59,6 +59,7 @@ class Branch(AddOn):
         needs: What the method must provide, e.g. "map", "two_views".
         weight: The trainer adds `weight * loss(step)` to the method's loss.
         logs: Scalars of the latest `loss`, detached, on the device.
+        uses: Modules of the method that it needs, and that are no part of it.
     """
 
     about: ClassVar[str]
@@ -66,6 +67,7 @@ class Branch(AddOn):
     needs: ClassVar[frozenset[str]] = frozenset()
     spans: ClassVar[Mapping[str, str]] = {}
     pools: bool = False
+    uses: tuple[nn.Module, ...] = ()
 
     def __init__(self, *, weight: float = 1.0) -> None:
         super().__init__()
@@ -77,6 +79,12 @@ class Branch(AddOn):
         """Whether this epoch's steps are made without it; it changes in `begin_epoch` alone, which is called anyway."""
         return False
 
+    def join(self, method: Method) -> None:
+        """Called when it is about to be attached: what it makes after the method's heads, and which of them it uses.
+
+        Here, or never, `uses` is set. A ValueError if it cannot work with them.
+        """
+
     def loss(self, step: Step) -> Tensor:
         """The branch's own loss, scalar; the graph of `step.loss` is still alive."""
         return torch.zeros((), device=step.loss.device)
@@ -87,6 +95,10 @@ class Branch(AddOn):
 
     def pool(self, features: Features) -> Tensor | None:
         """The embedding at test time, `[B, D]`, or None to keep the encoder's own. Reads the map alone."""
+        return None
+
+    def bilinear(self, feature_map: Tensor) -> Tensor | None:
+        """The features `[B, D, h, w]` pooled by each of its K maps, `[B, K * D]`, or None if it has at most one."""
         return None
 
     def companions(self, index: Tensor, generator: torch.Generator) -> Tensor | None:
@@ -159,7 +171,7 @@ class BranchPool(nn.Module):
 
     def __init__(self, branch: Branch) -> None:
         super().__init__()
-        self.branch = branch
+        self.branch, self.uses = branch, nn.ModuleList(branch.uses)
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pools as the branch does at test time."""
@@ -167,6 +179,20 @@ class BranchPool(nn.Module):
         pooled = self.branch.pool(features)
         assert pooled is not None
         return pooled, self.branch.maps(features)
+
+
+class BilinearPool(nn.Module):
+    """Pooling by each of a branch's maps, in the place of an encoder's: `[B, D, h, w] -> ([B, K * D], None)`."""
+
+    def __init__(self, branch: Branch) -> None:
+        super().__init__()
+        self.branch, self.uses = branch, nn.ModuleList(branch.uses)
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools and returns no weights."""
+        pooled = self.branch.bilinear(feature_map)
+        assert pooled is not None
+        return pooled, None
 
 
 def attach(method: Method, branch: Branch) -> None:
@@ -180,6 +206,7 @@ def attach(method: Method, branch: Branch) -> None:
         )
     if branch.name in method.branches:
         raise ValueError(f"branch {branch.name!r} is attached already; name it once")
+    branch.join(method)
     method.branches[branch.name] = branch
     method.follow(branch)
 
@@ -198,6 +225,11 @@ def take_over(module: nn.Module, state: Mapping[str, Any], prefix: str, *names: 
     """Makes room for those buffers of a checkpoint whose shape depends on the data; for `_load_from_state_dict`."""
     saved = {name: state[prefix + name] for name in names if prefix + name in state}
     put(module, **{name: value.to(getattr(module, name).device, copy=True) for name, value in saved.items()})
+
+
+def has_maps(branch: Branch) -> bool:
+    """Whether a branch pools by several maps, each by itself."""
+    return type(branch).bilinear is not Branch.bilinear
 
 
 def has_loss(branch: Branch) -> bool:

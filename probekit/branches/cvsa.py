@@ -20,8 +20,8 @@ from probekit.views.paste import Paste, regions_of, seen_masks, swapped
 class CVSA(Pasting):
     """Swaps the region around the foreground into another image, and aligns where two views answer to it.
 
-    The mean feature of one view's foreground, a constant, is compared with each cell of the other view: where it
-    answers is fitted to where the other view's foreground is.
+    The mean feature of one view's foreground, a constant, of the target network where there is one, is compared with
+    each cell of the other view: where it answers is fitted to where the other view's foreground is.
 
     `weight`: of the alignment; with 0 no region is swapped, either. `share`: how often a view is swapped, each alone.
     `temperature`: of the answers over cells. `mask`: what the foreground is: a mask's name in the file, "" for all of
@@ -63,7 +63,7 @@ class CVSA(Pasting):
         return given
 
     def loss(self, step: Step) -> Tensor:
-        """The alignment, of both views where both have a gradient, else of the first with the key's.
+        """The alignment of each view with the other, as the target network sees that where there is one.
 
         Logs: `inside`, how much of the answers lies on the foreground, and `foreground`, how much of a view that is.
         """
@@ -75,10 +75,12 @@ class CVSA(Pasting):
             masks = seen_masks(self.covered[: len(boxes)], boxes, step.views.flipped.flatten(), size)
             masks = masks.view(views, batch, *size)
             maps = feature_map.float().view(-1, batch, *feature_map.shape[1:])
-            key = maps[1].detach() if step.key_map is None else step.key_map.float()
-            pairs = [(key, masks[1], maps[0], masks[0])]
-            if step.key_map is None:
-                pairs.append((maps[0].detach(), masks[0], maps[1], masks[1]))
+            target = feature_map.detach() if step.target_map is None else step.target_map
+            keys = target.float().view(-1, batch, *feature_map.shape[1:])
+            # Where the target network has seen the second view alone, that is the one key.
+            pairs = [(keys[-1], masks[1], maps[0], masks[0])]
+            if len(keys) > 1:
+                pairs.append((keys[0], masks[0], maps[1], masks[1]))
             found = [alignment(*pair, temperature=self.temperature) for pair in pairs]
         self.logs = {
             "inside": torch.stack([inside for _, inside in found]).mean().detach(),

@@ -114,7 +114,7 @@ class MoCoV2(MomentumMethod):
     def step(self, views: Views) -> Step:
         """InfoNCE of the first views. Logs: `contrastive` (chance ln(1 + K); ln B without a queue)."""
         features = self.encode(views.inputs[0])
-        self.keys, key_map = self._keys(views.inputs[1])
+        self.keys, their_map = self._keys(views.inputs[1])
         query = self.projector(features.pooled)
         if self.queue is None:
             loss = info_nce(gathered(query), gathered(self.keys), None, temperature=self.temperature)
@@ -122,17 +122,17 @@ class MoCoV2(MomentumMethod):
             loss = info_nce(query, self.keys, self.queue.rows.clone(), temperature=self.temperature)
         compared = torch.cat([query.detach(), self.keys])
         logs = {"contrastive": loss.detach()}
-        return Step(loss=loss, features=features, logs=logs, projections=compared, key_map=key_map)
+        return Step(loss=loss, features=features, logs=logs, projections=compared, target_map=their_map)
 
     @torch.no_grad()
     def _keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors `[B, P]` of the target, and its map `[B, D, h, w]`, in the images' order."""
+        """Unit vectors `[B, P]` of the target, and its feature map, in the images' order."""
         groups = max(1, self.groups_of(size() * len(x), self.group) // size())
-        features = self.encode_target(*(x[start::groups] for start in range(groups)))
+        theirs = self.encode_target(*(x[start::groups] for start in range(groups)))
         place = torch.cat([torch.arange(start, len(x), groups, device=x.device) for start in range(groups)])
-        keys = F.normalize(self.target["projector"](features.pooled), dim=1)
-        keys, key_map = (torch.empty_like(each).index_copy_(0, place, each) for each in (keys, features.map))
-        return keys, key_map
+        keys = F.normalize(self.target["projector"](theirs.pooled), dim=1)
+        keys, feature_map = (torch.empty_like(rows).index_copy_(0, place, rows) for rows in (keys, theirs.map))
+        return keys, feature_map
 
     def after_step(self) -> None:
         """The target follows; the keys join the queue."""

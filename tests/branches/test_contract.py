@@ -11,6 +11,7 @@ from torch import nn
 
 from probekit.branches.base import Branch, attach, branches_of, needs_masks
 from probekit.branches.lcr import LCR
+from probekit.branches.lewel import LEWEL
 from probekit.branches.xcorr import XCorr
 from probekit.methods.base import Method
 from probekit.methods.momentum import MomentumMethod
@@ -26,12 +27,7 @@ KINDS: dict[str, type[Branch]] = {name: get(BRANCHES, "branch", branch_named(nam
 POOLS = [name for name in NAMES if KINDS[name].pool is not Branch.pool]
 LOSSES = [name for name in NAMES if KINDS[name].loss is not Branch.loss]
 WITHOUT = [name for name in NAMES if name not in LOSSES]
-ATTACHED = [
-    (m, b)
-    for m in METHODS
-    for b in LOSSES
-    if m != "reconstruction" and KINDS[b].needs <= get(METHODS, "method", m).provides
-]
+ATTACHED = [(m, b) for m in METHODS for b in LOSSES if KINDS[b].needs <= get(METHODS, "method", m).provides]
 
 
 def kinds(method: Method) -> dict[str, set[str]]:
@@ -66,7 +62,10 @@ def test_losses_are_finite_and_gradients_are_where_they_belong(name: str, branch
     found = with_gradient(method)
     # All of the encoder but its attention pooling, which the map does not pass.
     reached = {n for n in names["encoder"] if not n.startswith("encoder.pooling")}
-    assert found == fitted | reached, "and no head, no target"
+    used = {id(p) for head in attached.uses for p in head.parameters()}
+    coupled = {n for n, p in method.named_parameters() if id(p) in used}
+    assert bool(coupled) == isinstance(attached, LEWEL), "the projection says where to pool"
+    assert found == fitted | reached | coupled, "and no other head, no target"
     total = sum(float(p.grad.abs().sum()) for n, p in method.named_parameters() if n in fitted and p.grad is not None)
     assert (total > 0) == bool(fitted)
 

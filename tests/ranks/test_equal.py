@@ -32,6 +32,9 @@ OTHERS: list[Case] = [
     (("moco-v2",), {"method.group": 2}),  # several groups a process
     (("moco-v2",), {"method.queue": 0}),
     (("byol", "lcr-dual-pooling"), {}),
+    (("moco-v2", "lewel"), {}),
+    (("byol", "lewel"), {}),
+    (("simclr", "lewel"), {}),
     (("simclr", "lcr-mlp"), {"branch.lcr.norm": True, "branch.lcr.cam_scale": "raw"}),
     (("swav", "lcr", "xcorr", "contrastive-crop"), {}),
     (("simclr", "xcorr"), {"streamed": True}),
