@@ -54,7 +54,10 @@ def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, s
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
     picture = out or path.with_name(f"{read_info(path).name}-views-{name}.png")
     title = f"{read_info(path).name}, {split}: what {name} is given{_cut_from(path, split)}"
-    return save(views_figure(images, recipe=recipe, seed=seed, title=title, predict=None), picture)
+    figure = views_figure(
+        images, recipe=recipe, seed=seed, title=title, predict=None, shrink=_shrink(path, split, images)
+    )
+    return save(figure, picture)
 
 
 def draw_run(
@@ -105,6 +108,7 @@ def draw_run(
         stride=method.encoder.stride,
         placement=next((place for place in places if place is not None), None),
         pasting=[] if views is not None else _pasting(method, path, split, images, config.data.max_size),
+        shrink=_shrink(path, split, images),
     )
     return save(figure, out) if out else save_both(figure, run.figures / f"{stem}.png"), decodes
 
@@ -132,6 +136,11 @@ def _cut_from(path: Path, split: str) -> str:
     return "" if crop is None else "\nhere cut out of the test crop, in training out of the whole photograph"
 
 
+def _shrink(path: Path, split: str, images: Tensor) -> float:
+    """How many pixels of the file's images one of these is along a side."""
+    return read_info(path).splits[split].width / images.shape[-1]
+
+
 def _recipe(method: str) -> Recipe:
     return recipe_named(get(METHODS, "method", method).recipe)
 
@@ -147,6 +156,7 @@ def views_figure(
     stride: int = SIDE,
     placement: Placement | None = None,
     pasting: Sequence[Branch] = (),
+    shrink: float = 1.0,
 ) -> Figure:
     """The first images with the boxes of their crops, and the views of these, one row an image.
 
@@ -162,6 +172,7 @@ def views_figure(
         stride: The encoder's, as in `make_views`.
         placement: Where the crops of these images stand; it is drawn, too. None is anywhere.
         pasting: Branches that may paste the foregrounds of these images, the first of their split.
+        shrink: How many pixels of the file's images one of these is along a side, which the scale bar counts in.
     """
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
@@ -186,7 +197,7 @@ def views_figure(
     if placement is not None:
         boxes.append((PLAIN, placement.regions))
         title += "\nwhite: where crops stand"
-    return _figure(images, boxes, groups, title)
+    return _figure(images, boxes, groups, title, shrink)
 
 
 def _group(name: str, views: Views, columns: list[Column], colours: Sequence[str]) -> Group:
@@ -210,7 +221,9 @@ def _corrupted(
         yield name, columns
 
 
-def _figure(images: Tensor, boxes: Sequence[tuple[str, Tensor]], groups: Sequence[Group], title: str) -> Figure:
+def _figure(
+    images: Tensor, boxes: Sequence[tuple[str, Tensor]], groups: Sequence[Group], title: str, shrink: float
+) -> Figure:
     columns = 1 + sum(len(group.columns) for group in groups)
     mosaic = Mosaic(len(images), columns, title=title, heads=2, tail=1.3)
     mosaic.head(0.5, "source\nand crop" + "s" * (len(boxes) > 1))
@@ -219,7 +232,7 @@ def _figure(images: Tensor, boxes: Sequence[tuple[str, Tensor]], groups: Sequenc
         mosaic.image(row, 0, image)
         for colour, box in boxes:
             mosaic.box(row, 0, size, box[row].tolist(), colour)
-    mosaic.scale_bar(len(images) - 1, 0, size)
+    mosaic.scale_bar(len(images) - 1, 0, size, shrunk=shrink)
     first = 1
     for group in groups:
         several = len(group.columns) > 1

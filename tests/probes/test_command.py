@@ -376,7 +376,7 @@ def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, s
 
 
 def test_what_to_type_next_keeps_what_was_typed(home: Path) -> None:
-    words = "--data data/rect-tri.h5 --checkpoint epoch-0001 --pool max"
+    words = "--data data/rect-tri.h5 --checkpoint epoch-0001 --pool max --seed 1"
     done = sure("probe", "a", *words.split(), "--no-baselines")
     assert done.endswith(f"next: probekit heatmap a {words}   or   probekit probe a {words} --protocol fixed\n")
 

@@ -514,6 +514,10 @@ def test_mistakes_are_one_line_and_leave_no_folder(home: Path, arguments: list[s
         "torchvision:resnet18": "timm:resnet18",
         "facebook/dinov2-small": "hf:facebook/dinov2-small",
         "hf-hub:timm/vit_tiny@main": "hf:timm/vit_tiny@main",
+        "dinov2_vits14": "hf:facebook/dinov2-small --allow-download, or with the authors' file of weights --encoder "
+        "timm:vit_small_patch14_dinov2 --weights FILE",
+        "dinov3_vits16": "timm:vit_small_patch16_dinov3 --weights FILE, with the file of weights that the model's "
+        "authors publish",
         "a folder": "'hf:a folder'",
         "data/shapes.h5": "timm:NAME --weights data/shapes.h5",
         "mine.py": "py:mine:FUNCTION",

@@ -47,7 +47,7 @@ class Curve(Probe):
         """A row for each baseline but these, with its scores in all that is followed."""
         found: dict[str, dict[str, Any]] = {}
         for each in self._followed(conditions):
-            for row in rows[each.name]:
+            for row in rows.get(each.name, ()):
                 if row["kind"] == m.BASELINE and row["name"] not in but:
                     found.setdefault(row["name"], {}).update(kept_scores(each, row))
         return [{"name": name, "kind": m.BASELINE, "scores": scores} for name, scores in found.items()]
