@@ -404,6 +404,27 @@ def test_cross_validation_needs_no_test_split(home: Path) -> None:
     assert found["cv"]["rows"][0]["labels"] == (None if held is None else held.tolist())
 
 
+def test_a_head_is_trained_anew_in_each_fold_of_train(home: Path) -> None:
+    """ConRec's Table 2, APTOS: the row of random weights is of a network that is trained from these."""
+    drop(home, "test")
+    words = ("--cv", "2", "--repeats", "1", "--metric", "kappa", "--cv-sgd", "aptos")
+    found = probe_json(*words)["cv"]
+    assert read_result(found).name == "cv"
+    assert (home / "runs/a/results/cv-aptos-last.json").exists()
+    assert "the encoder too (lr 5e-05); Adam, lr 5e-05, constant" in found["how"]
+    assert "zoom 0.85 to 1.15, black around, mirrored both ways, ordinal targets" in found["how"]
+    trained, random, chance = found["rows"]
+    assert [row["name"] for row in found["rows"]] == ["simclr last", "random weights", "chance"]
+    assert set(trained["decodings"]) == set(random["decodings"]) == {"cumulative"}
+    assert (trained["recipe"], trained["protocol"]) == ("aptos", "aptos")
+    assert "recipe" not in chance
+    [name, *_] = read_result(found).scores(trained)
+    assert name == "cross-validated aptos kappa, cumulative"
+    plain = probe_json(*words[:-2])["cv"]
+    assert plain["rows"][0]["decodings"].keys() == {"cumulative", "plain"}
+    assert (home / "runs/a/results/cv-aptos-last.json").exists(), "both stay"
+
+
 def several_labels(path: Path) -> Path:
     """Images of noise with up to three labels each."""
     rng = np.random.default_rng(0)
@@ -506,6 +527,12 @@ def test_a_value_that_an_option_has_not_is_refused_with_those_that_it_has(words:
     done = typed("probe", "a", *words)
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_grades_are_not_learned_from_several_labels_an_image(home: Path) -> None:
+    several_labels(home / "data/voc.h5")
+    done = typed("probe", "a", "--data", "data/voc.h5", "--sgd", "aptos")
+    assert "expected one grade an image for --sgd aptos, found several labels; type: --sgd voc" in str(done.exception)
 
 
 def test_a_head_is_never_left_out_in_silence(home: Path) -> None:

@@ -140,7 +140,7 @@ def graph(path: Path) -> None:
 def script(path: Path) -> None:
     """A network that was traced."""
     network = nn.Sequential(nn.Conv2d(1, 8, 4, 4), nn.ReLU())
-    torch.jit.trace(network, torch.zeros(2, 1, 32, 32)).save(path)
+    torch.jit.trace(network, torch.zeros(2, 1, 32, 32)).save(path)  # type: ignore[no-untyped-call]
 
 
 def module(path: Path) -> None:

@@ -197,7 +197,7 @@ def test_the_installed_command_needs_nothing_declared_for_timm(home: Path) -> No
     """In an interpreter of its own: this one has imported torchvision already."""
     command = str(Path(sys.executable).with_name("probekit"))
     arguments = ["probe", "--encoder", "timm:test_resnet", "--no-baselines", "--data", "data/shapes.h5", *QUICK]
-    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([command, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert Run(Path("runs/test_resnet-shapes")).read()["state"] == "imported"
 
