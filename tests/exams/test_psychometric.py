@@ -119,7 +119,15 @@ def test_fits_are_of_rows_and_their_curves_pass_through_the_threshold() -> None:
 
 @pytest.mark.parametrize(
     ("n", "shared", "spread"),
-    [(40, 0.0, 0.5), (40, 0.9, 0.5), (160, 0.5, 0.25), (40, 0.5, 0.1), (160, 0.0, 0.1), (40, 0.0, 0.05), (40, 0.5, 1.0)],
+    [
+        (40, 0.0, 0.5),
+        (40, 0.9, 0.5),
+        (160, 0.5, 0.25),
+        (40, 0.5, 0.1),
+        (160, 0.0, 0.1),
+        (40, 0.0, 0.05),
+        (40, 0.5, 1.0),
+    ],
 )
 def test_thresholds_are_unbiased_and_their_intervals_cover(n: int, shared: float, spread: float) -> None:
     """Of 40 observers 38 should be held; 34 are a chance of 4 %. A spread of .1 octave rises between two levels."""
