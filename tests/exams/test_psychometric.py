@@ -200,7 +200,7 @@ def test_where_a_steep_curve_rises_is_known_better_near_a_level() -> None:
 
 
 def test_a_profile_is_that_of_plain_loops() -> None:
-    """The thresholds of all functions whose likelihood by scipy is as near to the highest as a wider interval has it."""
+    """The thresholds of all functions whose likelihood by scipy is as near the highest as a wider interval has it."""
     shares, n = np.array([0.5, 0.55, 0.5, 0.65, 0.9, 1.0, 0.95]), 40
     grid = Grid(LEVELS, fine=True)
     chosen = np.random.default_rng(0).choice(len(grid.octaves), 4000, replace=False)
