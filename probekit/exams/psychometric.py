@@ -167,8 +167,12 @@ def threshold(
     The interval holds two, both wider by `WIDER`: that of percentiles of the draws of `resampled`; and that of the
     profile likelihood, of as many counted answers as vary like these shares (quasi-likelihood, Wedderburn 1974).
     `levels`: `[L]` in px, ascending; `values`: `[S, L, 2n]`, of S read-outs that were trained on pairs of other seeds;
-    pairs as of `areas`.
+    pairs as of `areas`. A ValueError if one is NaN or infinite.
     """
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "expected finite features of test pairs, found NaN or infinity; type --layers NAME for another"
+        )
     px, n = tuple(np.asarray(levels, np.float64).tolist()), values.shape[2] // 2
     assert values.shape[1] == len(px), f"expected values of {len(px)} levels, found {values.shape[1]}"
     shares = _OF_PAIRS[kind](values).mean(axis=(0, 2))

@@ -168,6 +168,14 @@ def test_what_lies_beyond_the_levels_is_said_to_and_never_extrapolated() -> None
     assert (above.log2_draws <= 3).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers_have_no_threshold(value: float) -> None:
+    values = np.random.default_rng(0).normal(size=(2, 3, 20)).astype(np.float32)
+    values[1, 2, 7] = value
+    with pytest.raises(ValueError, match="expected finite features of test pairs, found NaN or infinity"):
+        threshold([1, 2, 4], values, seed=0)
+
+
 def test_a_curve_that_rises_between_two_levels_is_known_to_lie_there_and_no_better() -> None:
     values = np.zeros((1, 7, 80))
     values[:, 3:, 1::2] = 1.0
