@@ -11,7 +11,7 @@ from probekit.cli import shared
 from probekit.cli.measuring import AllowDownload, AllowMissing, Normalise, Outsider, Settings, WeightsFile, outside_of
 from probekit.draw.asked import KINDS, Asked, read_places
 from probekit.output.console import console, errors, print_json
-from probekit.output.hints import typed_again
+from probekit.output.hints import as_typed
 from probekit.weights import Weights
 
 MOST = 2000  # images, unless --n says otherwise
@@ -83,5 +83,5 @@ def draw(
         print_json(result)
         return
     other, name = next(name for name in KINDS if name != kind), quote(opened.run.argument)
-    given = typed_again(opened.weights, data, n=None if n == MOST else n, seed=seed)
+    given = as_typed(opened.weights, data, n=None if n == MOST else n, seed=seed)
     console.print(f"next: probekit draw {name}{given} --as {other}   (what the numbers mean: docs/draw.md)")

@@ -13,7 +13,7 @@ from probekit.cli import shared
 from probekit.cli.measured import with_measurements
 from probekit.measurement import read_result
 from probekit.output.console import console, errors, print_json
-from probekit.output.hints import typed_again
+from probekit.output.hints import as_typed
 from probekit.results import show_results
 from probekit.weights import ALL_LAYERS, ATTENTIVE, LAST, Weights
 
@@ -238,7 +238,7 @@ def heatmap(
             console.print(f"{name}:")
         show_results(own, console, full=full)
     named = " ".join(quote(each.run.argument) for each in opened)
-    again = typed_again(replace(measured, layer=None, pool=None if measured.layer else measured.pool))
+    again = as_typed(replace(measured, layer=None, pool=None if measured.layer else measured.pool))
     console.print(
         f"next: probekit exam {named}{again}   or   probekit report {named}   (what the scores mean: docs/heatmaps.md)"
     )
@@ -312,6 +312,6 @@ def _next(
     from probekit.probes import PROTOCOLS
 
     other = next(known for known in PROTOCOLS if known != protocol)
-    name, given = quote(run.argument), typed_again(measured, data, seed=seed, test_crop=test_crop)
+    name, given = quote(run.argument), as_typed(measured, data, seed=seed, test_crop=test_crop)
     look = "" if test_crop else f"probekit heatmap {name}{given}   or   "
     console.print(f"next: {look}probekit probe {name}{given} --protocol {other}")

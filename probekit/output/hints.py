@@ -60,7 +60,7 @@ def after_drawing(run: Run, info: "DatasetInfo") -> str:
     return f"next: probekit probe {quote(run.argument)}{' --data LABELLED.h5' if unprobeable(info) else given}"
 
 
-def typed_again(weights: Weights, data: Path | None = None, **others: object) -> str:
+def as_typed(weights: Weights, data: Path | None = None, **others: object) -> str:
     """What was typed and decides the numbers, for another command to be typed with it; "" where all is default.
 
     `data`: the file that was named; `others`: by the names of their options, None and 0 where they are not typed.
