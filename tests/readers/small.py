@@ -29,6 +29,7 @@ MORE = {
     "pretrain(?!.*--resume)": "--epochs 1 --batch-size 8 --name made{}",
     "pretrain(?!.*(--resume|timm:))": "--set model.width=4 --set model.depth=2",
     "pretrain(?!.*(--resume|--data))": "--data data/rect-tri.h5",
+    "probe .*--sgd": "--epochs 1",
     r"sweep (mine|s)\.toml": "--name sweep{}",
     "sweep table1 --name try": "--set model.width=4 --set model.depth=2 --set train.batch_size=8",
     "sweep .*--resume": "--name begun",
