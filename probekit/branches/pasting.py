@@ -5,7 +5,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from probekit.branches.base import Branch, Masks, put
+from probekit.branches.base import Branch, Masks, active_branches, put
+from probekit.methods.base import Method
 from probekit.ranks import gathered, size
 from probekit.views.paste import Background, Paste, draw_paste
 
@@ -32,6 +33,14 @@ class Pasting(Branch):
     def resting(self) -> bool:
         """Until there are masks."""
         return not len(self.masks)
+
+    def join(self, method: Method) -> None:
+        """A ValueError if another branch pastes: views are cut from what one of them makes."""
+        for other in active_branches(method):
+            if isinstance(other, Pasting) and self.weight:
+                raise ValueError(
+                    f"expected one branch that pastes foregrounds, found {other.name} and {self.name}; leave either out"
+                )
 
     def take_masks(self, masks: Masks) -> None:
         """Keeps those of every training image."""

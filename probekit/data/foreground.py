@@ -30,6 +30,11 @@ def foreground(info: DatasetInfo, split: str, mask: str, *, n: int, max_size: in
     if mask and mask not in info.mask_names:
         raise ValueError(nearest("mask", mask, info.mask_names))
     wanted = [mask] if mask else [name for name in info.mask_names if not name.startswith(EVIDENCE)]
+    if not wanted:
+        names = ", ".join(info.mask_names)
+        raise ValueError(
+            f"expected masks of objects in {info.path}, found {names} alone; name one as the branch's mask"
+        )
     bits = sum(1 << info.mask_names.index(name) for name in wanted)
     step = max(1, CHUNK_BYTES // math.prod(found.shape))
     parts = []

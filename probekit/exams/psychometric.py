@@ -28,9 +28,11 @@ Kind = Literal["readable", "present"]
 SHARE = 0.75  # right at the threshold: halfway from chance to all
 DRAWS = 400  # resamples of pairs, and of seeds
 TIE = 1e-4  # of the values' standard deviation: two of a pair that are nearer are in no order
-WIDER = 1.1  # than percentiles of resamples, about the threshold in octaves: found by simulation (docs/exam.md)
-DROP = float(chdtri(1, 0.05)) / 2  # from the highest log likelihood to the least of the interval (Wilks 1938)
-STILL = 0.1  # the least dispersion: of answers that hardly vary
+# Of intervals: how much wider than theory has them, found by simulation (docs/exam.md); how far below the highest a log
+# likelihood may then be (Wilks 1938); the least dispersion, of answers that hardly vary.
+WIDER = 1.1
+DROP = WIDER**2 * float(chdtri(1, 0.05)) / 2
+STILL = 0.1
 STEEP = 0.4  # gaps between levels: a curve whose spread is below was seen rising at no level
 
 # The grid: how it goes on beyond the levels and how fine it is, in octaves; what the lapses may be.
@@ -162,11 +164,15 @@ def threshold(
 ) -> Threshold:
     """Where the share right passes .75, with an interval over test pairs and, of several, over training seeds.
 
-    The interval holds two: that of percentiles of the draws of `resampled`, wider by `WIDER`; and that of the profile
-    likelihood, of as many counted answers as vary like these shares (quasi-likelihood, Wedderburn 1974). `levels`:
-    `[L]` in px, ascending; `values`: `[S, L, 2n]`, of S read-outs that were trained on pairs of other seeds; pairs as
-    of `areas`.
+    The interval holds two, both wider by `WIDER`: that of percentiles of the draws of `resampled`; and that of the
+    profile likelihood, of as many counted answers as vary like these shares (quasi-likelihood, Wedderburn 1974).
+    `levels`: `[L]` in px, ascending; `values`: `[S, L, 2n]`, of S read-outs that were trained on pairs of other seeds;
+    pairs as of `areas`. A ValueError if one is NaN or infinite.
     """
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "expected finite features of test pairs, found NaN or infinity; type --layers NAME for another"
+        )
     px, n = tuple(np.asarray(levels, np.float64).tolist()), values.shape[2] // 2
     assert values.shape[1] == len(px), f"expected values of {len(px)} levels, found {values.shape[1]}"
     shares = _OF_PAIRS[kind](values).mean(axis=(0, 2))

@@ -52,6 +52,7 @@ def train_head(
     score: Callable[[NDArray[np.float32]], float],
     progress: Callable[[int, int], None],
     among: NDArray[np.bool_] | None = None,
+    remedy: str = "try a lower --lr",
 ) -> Trained:
     """Trains a head and has the test images scored after each epoch, whether or not the last one is the best.
 
@@ -59,7 +60,8 @@ def train_head(
     uint8 `[N, C, H, W]`, and labels int64 `[N]` or uint8 `[N, K]`, where `DIFFICULT` counts in neither the loss nor the
     score. `score`: float32 `[M, K]` logits of the test images -> a number. `progress` is given the images done and in
     all. `among` `[N]`: the training images whose labels are known. The seed decides the head's first weights, the order
-    and the crops. A ValueError if the loss is no longer a number.
+    and the crops. A ValueError if an encoder would be trained on one image, or the loss is no longer a number; `remedy`
+    is what to try then.
     """
     images, labels = train
     device = images.device
@@ -74,13 +76,18 @@ def train_head(
     views, order = torch.Generator(device).manual_seed(views_seed), torch.Generator().manual_seed(order_seed)
     targets = torch.from_numpy(labels).to(device)
     known = torch.arange(len(images)) if among is None else torch.from_numpy(np.flatnonzero(among))
+    if not frozen and len(known) < 2:  # batch norm, of maps of one cell
+        raise ValueError(
+            f"expected 2 images with a known label or more to train the encoder as {recipe.name} does, found "
+            f"{len(known)}; choose a recipe that leaves it frozen: conrec, xcorr or lcr"
+        )
     losses, scores, logits = [], [], np.empty(0, np.float32)
     with eval_mode(encoder) if frozen else nullcontext(encoder.train()):
         for epoch in range(recipe.epochs):
             drawn = known[torch.randperm(len(known), generator=order)]
             losses.append(_epoch(encoder, head, optimizer, images, targets, recipe, views, drawn))
             if not np.isfinite(losses[-1]):
-                raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; try a lower --lr")
+                raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; {remedy}")
             schedule.step()
             if not frozen:
                 seen = torch.from_numpy(extract(encoder, test)).to(device)
@@ -121,6 +128,7 @@ def folds_trainer(
             score=lambda logits: float(len(logits)),  # of no use here
             progress=partial(progress, place),
             among=used,
+            remedy="try another --cv-sgd",
         )
         if recipe.ordinal:
             return {"cumulative": ((trained.logits > 0).sum(axis=1) - 1).clip(0)}

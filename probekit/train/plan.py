@@ -125,7 +125,7 @@ def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch
     for branch in active_branches(method):
         branch.check_size((train.images.shape[-2], train.images.shape[-1]))
         if needs_masks(type(branch)):
-            branch.take_masks(partial(foreground, info, "train", n=len(train), max_size=config.data.max_size))
+            branch.take_masks(partial(training_masks, info, n=len(train), max_size=config.data.max_size))
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found {len(train)}"
@@ -135,6 +135,18 @@ def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch
         unite(method, config.train.batch_size)
     with told("the weights", device, smaller_model(config)):
         return on_device(method, device)
+
+
+def training_masks(info: DatasetInfo, mask: str, *, n: int, max_size: int) -> torch.Tensor:
+    """What `foreground` gives of train; a ValueError if no image has any, so that a branch would do nothing."""
+    found = foreground(info, "train", mask, n=n, max_size=max_size)
+    if not found.any():
+        called = f"mask {mask!r}" if mask else "masks"
+        raise ValueError(
+            f"expected a foreground in some images of train, found the {called} of {info.path} empty in all of them; "
+            "choose another mask or file, or leave the branch out"
+        )
+    return found
 
 
 def unite(method: Method, batch_size: int) -> None:

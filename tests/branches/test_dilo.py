@@ -4,6 +4,7 @@ Alone: pytest tests/branches/test_dilo.py
 """
 
 import io
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from probekit.data.foreground import foreground
 from probekit.data.split import CPU, open_split
 from probekit.h5 import read_info, read_split
 from probekit.restore import draw
+from probekit.restore.build import build_method
 from probekit.restore.opened import open_encoder
 from probekit.settings import Asked
 from probekit.train.plan import plan
@@ -27,7 +29,7 @@ from probekit.train.pretrain import resume
 from probekit.views.paste import pasted
 from probekit.weights import LAST
 from tests.branches.attached import N, configured, only, step_of
-from tests.datasets import small_shapes
+from tests.datasets import edited, small_shapes
 from tests.h5.test_photographs import photographs
 from tests.train.test_loop import assert_same, assert_same_run, content, quiet, stop_after, train
 
@@ -158,6 +160,31 @@ def test_a_file_without_masks_and_an_unknown_mask_are_refused(data: Path, tmp_pa
     assert "unknown mask 'rectangel'" in refused(data, "branch.dilo.mask=rectangel")
     path = photographs(tmp_path / "a.h5", 24, masked=False)
     assert "found none; type: --data FILE" in refused(path)
+
+
+def test_masks_that_show_nothing_are_refused(data: Path, tmp_path: Path) -> None:
+    """The run would be the method's own by another name."""
+    some, none, evidence = (Path(shutil.copy(data, tmp_path / f"{name}.h5")) for name in ("some", "none", "evidence"))
+    with edited(some) as file:
+        file["train/masks"][1:] = 0
+    plan(Asked("moco-v2", preset="quick", branches=("dilo",), device="cpu"), some, quiet())
+    with edited(none) as file:
+        file["train/masks"][...] = file["train/masks"][...] & 0b1110
+    assert "found the mask 'rectangle' of" in refused(none, "branch.dilo.mask=rectangle")
+    with edited(none) as file:
+        file["train/masks"][...] = 0
+    assert "found the masks of" in refused(none)
+    with edited(evidence) as file:
+        file.attrs["mask_names"] = '["evidence:a", "evidence:b", "evidence:c", "evidence:d"]'
+    assert "found evidence:a, evidence:b, evidence:c, evidence:d alone" in refused(evidence)
+
+
+def test_of_two_branches_that_paste_one_is_refused() -> None:
+    """The views are those of the first alone, so that what the other learns would be of images that it has not made."""
+    for both in (("dilo", "cvsa"), ("cvsa", "dilo")):
+        with pytest.raises(ValueError, match=f"found {both[0]} and {both[1]}; leave either out"):
+            build_method(configured("simclr", *both), channels=1)
+    build_method(configured("simclr", "cvsa", "dilo", branch__cvsa__weight=0.0), channels=1)
 
 
 def test_a_picture_shows_what_is_pasted(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

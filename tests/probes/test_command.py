@@ -415,14 +415,17 @@ def test_a_head_is_trained_anew_in_each_fold_of_train(home: Path) -> None:
     assert "zoom 0.85 to 1.15, black around, mirrored both ways, ordinal targets" in found["how"]
     trained, random, chance = found["rows"]
     assert [row["name"] for row in found["rows"]] == ["simclr last", "random weights", "chance"]
-    assert set(trained["decodings"]) == set(random["decodings"]) == {"cumulative"}
+    assert set(trained["decodings"]) == set(random["decodings"]) == set(chance["decodings"]) == {"cumulative"}
+    scores = [read_result(found).scores(row) for row in (trained, random, chance)]
+    assert scores[0].keys() == scores[1].keys() == scores[2].keys(), "chance stands beside what it is chance of"
     assert (trained["recipe"], trained["protocol"]) == ("aptos", "aptos")
-    assert "recipe" not in chance
     [name, *_] = read_result(found).scores(trained)
     assert name == "cross-validated aptos kappa, cumulative"
-    plain = probe_json(*words[:-2])["cv"]
+    plain = probe_json(*words[:-2], "--all-checkpoints", "--no-baselines")["cv"]
     assert plain["rows"][0]["decodings"].keys() == {"cumulative", "plain"}
-    assert (home / "runs/a/results/cv-aptos-last.json").exists(), "both stay"
+    probe_json(*words, "--all-checkpoints", "--no-baselines")
+    stems = ("cv-tuned-last", "cv-aptos-last", "all-checkpoints-tuned-cv-last", "all-checkpoints-tuned-cv-aptos-last")
+    assert all((home / f"runs/a/results/{stem}.json").exists() for stem in stems), "all stay"
 
 
 def several_labels(path: Path) -> Path:

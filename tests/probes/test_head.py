@@ -244,6 +244,20 @@ def test_one_seed_one_result_wherever_the_images_are() -> None:
 def test_a_rate_that_diverges_says_so() -> None:
     with pytest.raises(ValueError, match=r"expected a finite loss, found .* in epoch .*; try a lower --lr"):
         trained(Recipe("", 50, 8, 1e20, weight_decay=1.0))
+    predict = folds_trainer(
+        Mean(), shades(), LABELS, classes=3, recipe=Recipe("", 50, 8, 1e20, weight_decay=1.0), seed=5,
+        progress=lambda place, done, total: None,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"expected a finite loss, found .*; try another --cv-sgd"):
+        predict(np.arange(20) > 4, np.arange(20) <= 4, (0, 0))
+
+
+def test_an_encoder_is_not_trained_on_one_image() -> None:
+    """Batch norm cannot be, of maps of one cell, and torch says so in its own words."""
+    one = np.arange(20) == 3
+    with pytest.raises(ValueError, match=r"expected 2 images with a known label or more .* as voc does, found 1"):
+        trained(RECIPES["voc"], among=one)
+    assert len(trained(few("conrec"), among=one).losses) == few("conrec").epochs
 
 
 def test_recipes_change_only_what_is_asked() -> None:

@@ -110,7 +110,7 @@ def typed_here() -> dict[str, list[str]]:
             words = command.removeprefix("probekit ")
             if not any(words.startswith(left) for left in (*ELSEWHERE, *PARSED, *MENTIONED)):
                 found.setdefault(command.split()[1], set()).add(command)
-    return {name: sorted(typed) for name, typed in found.items()}
+    return {name: sorted(found[name]) for name in sorted(found)}
 
 
 def whole(command: str) -> bool:

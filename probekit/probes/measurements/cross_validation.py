@@ -56,6 +56,13 @@ class CrossValidation(Probe):
         if self.folds < 2:
             raise ValueError(f"expected 2 folds or more, found {self.folds}; type: --cv {FOLDS}")
 
+    @property
+    def decodings(self) -> tuple[str, ...]:
+        """How the class of an image is read, by name, as `cross_validate` and the recipes have it."""
+        if self.sgd is not None:
+            return ("cumulative" if RECIPES[self.sgd].ordinal else "plain",)
+        return ("cumulative", "plain") if self.metric == "kappa" else ("plain",)
+
     def check(self, conditions: "Conditions") -> None:
         from probekit.probes.cross_validation import divide
 
@@ -86,7 +93,12 @@ class CrossValidation(Probe):
             metric=self.metric,
             **conditions.fitting(source),
         )
-        return row | ({} if trained is None else {"protocol": trained, "recipe": trained})
+        if self.sgd is None:
+            return row
+        if trained is None:  # the commonest class is that by any decoding
+            (decoding,) = self.decodings
+            return row | {"decodings": {decoding: row["decodings"]["plain"]}, "recipe": self.sgd}
+        return row | {"protocol": trained, "recipe": trained}
 
     def _trainer(self, source: "Source", conditions: "Conditions") -> "Predict":
         from probekit.data.split import open_split
@@ -127,7 +139,8 @@ class CrossValidation(Probe):
         return [m.rows_table("scores", self.title, columns, rows, details=less)]
 
     def named(self) -> tuple[str, ...]:
-        return tuple(f"{_called(self.sgd)} {metric}, " for metric in dict.fromkeys((self.metric, "accuracy")))
+        metrics = dict.fromkeys((self.metric, "accuracy"))
+        return tuple(f"{_called(self.sgd)} {metric}, {decoding}" for decoding in self.decodings for metric in metrics)
 
     def scores(self, row: m.Row) -> dict[str, m.Score]:
         """The mean over folds of each metric and decoding, the metric that was asked for first."""

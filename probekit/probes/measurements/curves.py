@@ -28,8 +28,9 @@ class Curve(Probe):
         raise AssertionError  # its rows are of encoders that are opened for it
 
     def protocol(self, conditions: "Conditions") -> str:
-        others = (each.name for each in self._followed(conditions) if each.name != "linear")
-        return "-".join((conditions.protocol, *others))
+        others = [each for each in self._followed(conditions) if each.name != "linear"]
+        words = (word for each in others for word in (each.name, each.protocol(conditions)))
+        return "-".join(dict.fromkeys((conditions.protocol, *words)))
 
     def typed(self, conditions: "Conditions") -> list[str]:
         return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
