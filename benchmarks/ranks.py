@@ -81,7 +81,7 @@ def job_of(trainer: Trainer, steps: int, *, ddp: bool) -> Callable[[], None]:
     if ddp:
         # Torch refuses its own kind of synced batch norm on a CPU; ours, which is of that kind, runs there.
         with patch.object(DistributedDataParallel, "_passing_sync_batchnorm_handle", lambda self, module: None):
-            wrapped = DistributedDataParallel(Wrapped(trainer.method), broadcast_buffers=False)
+            wrapped = DistributedDataParallel(Wrapped(trainer.method), forward_sync_buffers=False)
         trainer.method.step = lambda views: wrapped(views)[1]  # type: ignore[method-assign]
 
     def job() -> None:

@@ -27,6 +27,9 @@ BRANCHES: dict[str, str] = {
     "lcr": "probekit.branches.lcr:LCR",
     "xcorr": "probekit.branches.xcorr:XCorr",
     "contrastive-crop": "probekit.branches.contrastive_crop:ContrastiveCrop",
+    "dilo": "probekit.branches.dilo:DiLo",
+    "cvsa": "probekit.branches.cvsa:CVSA",
+    "lewel": "probekit.branches.lewel:LEWEL",
 }
 
 # Names for a branch with other settings: those that the LCR paper compares with in its tables 1, 4 and 5. Its
@@ -123,7 +126,7 @@ POOLS: dict[str, Pool] = {  # `--pool`
     "last4+gap": Pool("these and the mean over the last block's patches", averages=False, of_tokens=True),
     "attention": Pool("the encoder's own attention", weighs=True),
     "branch": Pool("cells weighed by the map of a branch", weighs=True, of_run=True),
-    "bilinear": Pool("cells weighed by each filter of lcr", averages=False, of_run=True),
+    "bilinear": Pool("cells weighed by each map of lcr or lewel", averages=False, of_run=True),
     "projection": Pool("the encoder's own pooling, then the head that the loss compares", averages=False, of_run=True),
 }
 

@@ -1,4 +1,4 @@
-"""Before any test imports torchvision, an oracle, it is imported as the product does. And no test is timed.
+"""Before any test imports torchvision, an oracle, it is imported as the product does. No test is timed, or random.
 
 A test marked `gpu` needs a GPU (`pytest -m gpu` runs these alone), and is skipped without one, here and nowhere else.
 """
@@ -14,7 +14,7 @@ import pytest
 import torch
 import typer.main
 import typer.testing
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from matplotlib.figure import Figure
 
 from probekit.models.backbones import import_module
@@ -23,8 +23,10 @@ from tests.plain import save_empty
 
 # All that is imported, by us and by the tests, stays: looking through it for garbage takes a fifth of the time.
 gc.disable()
-settings.register_profile("untimed", deadline=None)  # a busy machine must not fail a test
-settings.load_profile("untimed")
+# A busy machine must not fail a test, nor a case that only this run draws: `--hypothesis-profile=search` draws others.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("search"), derandomize=True, database=None)
+settings.load_profile("same")
 import_module("torchvision")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it; tests send it
 # Unlike mutants', the children of tests are all of this tree.
@@ -37,6 +39,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000)
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Whatever a test, or a fixture of it, draws without a seed is the same in any order of the tests."""
+    torch.manual_seed(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -94,6 +94,17 @@ def test_lcr_on_byol_has_its_codes_rate() -> None:
     assert (config.optimizer.weight_decay, config.optimizer.warmup_epochs, config.train.epochs) == (1.5e-6, 10, 100)
 
 
+def test_lewel_on_byol_has_its_codes_recipe_for_synchronised_batch_norm() -> None:
+    """Authors' script: 7.2 for 4096 images, 400 epochs, decay 1e-6, .996; 64 maps in each of 4 groups."""
+    config = paper("byol", "lewel")
+    optimizer = config.optimizer
+    assert (optimizer.name, optimizer.weight_decay, optimizer.warmup_epochs) == ("lars", 1e-6, 10)
+    assert scaled_rate(optimizer.lr, scaling=optimizer.scaling, batch_size=4096) == pytest.approx(7.2)
+    assert (config.train.epochs, config.method_options["momentum"]) == (400, 0.996)
+    assert (config.branches["lewel"]["groups"], config.branches["lewel"]["scale"]) == (4, 1.0)
+    assert config.method_options["projection_dim"] // 4 == config.branches["lewel"]["k"] == 64
+
+
 def test_xcorrs_recipe_on_swav_is_its_papers() -> None:
     """XCorr, supplement, section 1.2: .3 to 3.6 over 10 epochs, then to .0036; .015 to .03, then to 1e-6."""
     config = paper("swav", "xcorr")

@@ -23,7 +23,7 @@ from tests.typed import typed
 
 ALL = 500
 DAMAGES = int(os.environ.get("PROBEKIT_DAMAGES", "30"))
-PATIENCE = 100  # seconds, after which a command hangs
+PATIENCE = 250  # seconds, after which a command hangs: on a busy machine a good one may take a minute
 COMMANDS = {
     "probe": ["probe", "r", "--no-baselines"],
     "probe best": ["probe", "r", "--no-baselines", "--checkpoint", "best_val"],

@@ -125,7 +125,7 @@ def settings() -> set[str]:
     return found | {parameter.name for kind in GENERATORS.values() for parameter in kind.parameters}
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     return str(getattr(error, "message", "")) or str(error) or type(error).__name__
 
 
@@ -136,7 +136,7 @@ def refusal(command: Any, words: list[str]) -> str | None:
         try:
             command.make_context(command.name, [*words, *[HOLE] * filler])
         except REFUSED as error:
-            why = _reason(error)
+            why = reason(error)
         else:
             return None
         if FITS.search(why):
@@ -169,7 +169,7 @@ def trouble(where: str, hint: str) -> str | None:
         try:
             leaves()[name].make_context(name, [*rest])
         except REFUSED as error:
-            return None if "--help" in rest or FITS.search(_reason(error)) else _reason(error)
+            return None if "--help" in rest or FITS.search(reason(error)) else reason(error)
         return None
     if not words[0].startswith("--"):
         return "neither a command nor an option"

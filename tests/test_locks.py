@@ -23,12 +23,12 @@ from tests.datasets import RUN
 
 CONTENT = RUN | {"state": "running"}
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from probekit.run import Run
 with Run(Path(sys.argv[1])).locked(sys.argv[2]):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
@@ -41,14 +41,14 @@ def run(tmp_path: Path) -> Run:
 def another(run: Run, work: str) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the run for a work."""
     command = [sys.executable, "-c", HOLD, str(run.path), work]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    tree, pipe = Path(__file__).parents[1], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=tree) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_second_process_is_refused_and_the_first_one_named(run: Run) -> None:

@@ -25,7 +25,8 @@ Column = tuple[Tensor, dict[str, Tensor]]  # pictures [n, h, w] and masks [n, h,
 
 def draw_audit(truth: Truth, recipes: Sequence[Chosen], *, seed: int, out: Path) -> Path:
     """Draws views of the first images, as the encoder sees them; refuses as `save`."""
-    lines = [line for each in recipes for line in _lines(_first(scenes_of(truth, each.max_size)), each, seed)]
+    shown = [_first(scenes_of(truth, each.max_size)) for each in recipes]
+    lines = [line for scenes, each in zip(shown, recipes, strict=True) for line in _lines(scenes, each, seed)]
     keys = {colour: f"evidence of {name}" for name, colour in _colours(truth.counterfactuals).items()}
     title = f"What views leave of {truth.info.name}\nOutlined: the evidence that is left of each class factor."
     n = len(lines[0][1][0][0])
@@ -38,8 +39,8 @@ def draw_audit(truth: Truth, recipes: Sequence[Chosen], *, seed: int, out: Path)
     for i in range(n):
         mosaic.head(i * (1 + VIEWS) + 0.5, "image")
         mosaic.head(i * (1 + VIEWS) + 1 + VIEWS / 2, "views")
-    height, width = lines[-1][1][0][0].shape[1:]
-    mosaic.scale_bar(len(lines) - 1, 0, (height, width))
+    height, width = shown[-1].images.shape[2:]
+    mosaic.scale_bar(len(lines) - 1, 0, (height, width), shrunk=shown[-1].shrink)
     return save(mosaic.figure, out)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from typing import Any
 
 from rich.console import Console
@@ -48,5 +48,7 @@ def run_audit(
     if draws:
         console.print(f"picture {names_of(draw_audit(truth, recipes, seed=seed, out=picture))}")
     method = name if name in METHODS else f"METHOD --set views.recipe={name}" if len(recipes) == 1 else "METHOD"
-    console.print(f"next: probekit pretrain {method} --data {quote(str(info.path))}")
+    given = ["--data", str(info.path)] + ["--preset", preset] * (preset != "paper")
+    given += [word for setting in settings for word in ("--set", setting)]
+    console.print(f"next: probekit pretrain {method} {join(given)}")
     return found

@@ -12,9 +12,11 @@ from probekit.data.split import CPU
 from probekit.methods.base import AddOn, Method, Rate, Step, Suited
 from probekit.models.encoder import Features
 from probekit.views.crops import Placement
+from probekit.views.recipes import Recipe
 
 NOISE = 8  # numbers of an embedding that stands for any
 Read = Callable[[Callable[[Features], Tensor]], Tensor]  # what a function of features gives for all images, [N, ...]
+Masks = Callable[[str], Tensor]  # where a mask of the file is, by its name, in all images, uint8 [N, 1, H, W]
 
 NEEDS = {  # in words
     "embedding_loss": "a loss of the embedding",
@@ -57,6 +59,7 @@ class Branch(AddOn):
         needs: What the method must provide, e.g. "map", "two_views".
         weight: The trainer adds `weight * loss(step)` to the method's loss.
         logs: Scalars of the latest `loss`, detached, on the device.
+        uses: Modules of the method that it needs, and that are no part of it.
     """
 
     about: ClassVar[str]
@@ -64,6 +67,7 @@ class Branch(AddOn):
     needs: ClassVar[frozenset[str]] = frozenset()
     spans: ClassVar[Mapping[str, str]] = {}
     pools: bool = False
+    uses: tuple[nn.Module, ...] = ()
 
     def __init__(self, *, weight: float = 1.0) -> None:
         super().__init__()
@@ -75,6 +79,12 @@ class Branch(AddOn):
         """Whether this epoch's steps are made without it; it changes in `begin_epoch` alone, which is called anyway."""
         return False
 
+    def join(self, method: Method) -> None:
+        """Called when it is about to be attached: what it makes after the method's heads, and which of them it uses.
+
+        Here, or never, `uses` is set. A ValueError if it cannot work with them.
+        """
+
     def loss(self, step: Step) -> Tensor:
         """The branch's own loss, scalar; the graph of `step.loss` is still alive."""
         return torch.zeros((), device=step.loss.device)
@@ -85,6 +95,10 @@ class Branch(AddOn):
 
     def pool(self, features: Features) -> Tensor | None:
         """The embedding at test time, `[B, D]`, or None to keep the encoder's own. Reads the map alone."""
+        return None
+
+    def bilinear(self, feature_map: Tensor) -> Tensor | None:
+        """The features `[B, D, h, w]` pooled by each of its K maps, `[B, K * D]`, or None if it has at most one."""
         return None
 
     def companions(self, index: Tensor, generator: torch.Generator) -> Tensor | None:
@@ -101,6 +115,21 @@ class Branch(AddOn):
         """Where the crops of a batch's images, int64 `[B]`, stand in this epoch; None is anywhere.
 
         The call is part of the step, so it must not wait for the device.
+        """
+        return None
+
+    def take_masks(self, masks: Masks) -> None:
+        """Called before the run begins, of a branch that overrides it, whose images then have the masks of the file.
+
+        `masks`: gives `probekit.data.foreground.foreground` of the training images; a ValueError where there is none.
+        """
+
+    def paste(self, index: Tensor, images: Tensor, views: int, generator: torch.Generator) -> Tensor | None:
+        """What the views of a batch's images are cut from in their place, uint8 `[V * B, C, H, W]`; None is the images.
+
+        The call is part of the step, so it must not wait for the device; what it draws is drawn for the whole batch of
+        all ranks. `index`: int64 `[B]`; `images`: uint8 `[B, C, H, W]`, both this rank's; `views`: V, of every size,
+        one after another; `generator`: on the device; the only source of randomness.
         """
         return None
 
@@ -142,7 +171,7 @@ class BranchPool(nn.Module):
 
     def __init__(self, branch: Branch) -> None:
         super().__init__()
-        self.branch = branch
+        self.branch, self.uses = branch, nn.ModuleList(branch.uses)
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pools as the branch does at test time."""
@@ -150,6 +179,20 @@ class BranchPool(nn.Module):
         pooled = self.branch.pool(features)
         assert pooled is not None
         return pooled, self.branch.maps(features)
+
+
+class BilinearPool(nn.Module):
+    """Pooling by each of a branch's maps, in the place of an encoder's: `[B, D, h, w] -> ([B, K * D], None)`."""
+
+    def __init__(self, branch: Branch) -> None:
+        super().__init__()
+        self.branch, self.uses = branch, nn.ModuleList(branch.uses)
+
+    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pools and returns no weights."""
+        pooled = self.branch.bilinear(feature_map)
+        assert pooled is not None
+        return pooled, None
 
 
 def attach(method: Method, branch: Branch) -> None:
@@ -163,6 +206,7 @@ def attach(method: Method, branch: Branch) -> None:
         )
     if branch.name in method.branches:
         raise ValueError(f"branch {branch.name!r} is attached already; name it once")
+    branch.join(method)
     method.branches[branch.name] = branch
     method.follow(branch)
 
@@ -183,9 +227,19 @@ def take_over(module: nn.Module, state: Mapping[str, Any], prefix: str, *names: 
     put(module, **{name: value.to(getattr(module, name).device, copy=True) for name, value in saved.items()})
 
 
+def has_maps(branch: Branch) -> bool:
+    """Whether a branch pools by several maps, each by itself."""
+    return type(branch).bilinear is not Branch.bilinear
+
+
 def has_loss(branch: Branch) -> bool:
     """Whether a branch adds to the method's loss."""
     return type(branch).loss is not Branch.loss
+
+
+def needs_masks(kind: type[Branch]) -> bool:
+    """Whether branches of a kind need the masks of the file."""
+    return kind.take_masks is not Branch.take_masks
 
 
 def branches_of(method: Method) -> list[Branch]:
@@ -203,17 +257,29 @@ def running_branches(method: Method) -> list[Branch]:
     return [branch for branch in active_branches(method) if not branch.resting]
 
 
+def sources_of(
+    branches: Sequence[Branch], index: Tensor, images: Tensor, recipe: Recipe, generator: torch.Generator
+) -> Tensor:
+    """What the views of a batch's images are cut from: of the first branch that pastes, else the images."""
+    views = sum(kind.n for kind in recipe.crops)
+    found = (branch.paste(index, images, views, generator) for branch in branches)
+    return next((pasted for pasted in found if pasted is not None), images)
+
+
 def begin_on_noise(
     method: Method, epochs: int, *, images: int, size: tuple[int, int], device: torch.device = CPU
 ) -> None:
     """Brings branches to an epoch in which they take part, with noise in place of the features of all images.
 
-    `size`: (height, width) of the images.
+    For the masks of a file stands a rectangle. `size`: (height, width) of the images.
     """
     noise = torch.rand(images, NOISE, 2, 2, generator=torch.Generator().manual_seed(0)).to(device)
     features = Features([], noise, noise.mean((2, 3)), None)
     begun = partial(Epoch, of=epochs, embed=lambda *_: features.pooled, read=lambda read: read(features), size=size)
+    masks = torch.zeros(images, 1, *size, dtype=torch.uint8, device=device)
+    masks[..., size[0] // 4 :, : size[1] - size[1] // 4] = 255
     for branch in active_branches(method):
+        branch.take_masks(lambda name: masks)
         for done in range(epochs):
             branch.begin_epoch(begun(done))
             if not branch.resting:

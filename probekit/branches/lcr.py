@@ -76,7 +76,7 @@ class LCR(Branch):
         self.temperature, self.kl, self.cut = temperature, kl, cut
         self.cam_sign, self.cam_scale, self.target = cam_sign, cam_scale, target
         self.normalise, self.attention, self.train_pool = normalise, attention, train_pool
-        self.refines = train_pool != "encoder"
+        self.copied = train_pool != "encoder"
         filters = 1 if head == "linear" else k
         self.filters = nn.Conv2d(encoder.dim, filters, 1, bias=False)
         self.norm = nn.Sequential(BatchNorm2d(filters), nn.ReLU()) if norm else nn.Identity()
@@ -99,7 +99,7 @@ class LCR(Branch):
 
     def refine(self, features: Features) -> Features:
         """The embedding that the heads see; the encoder's own unless `train_pool` says otherwise."""
-        if not self.refines:
+        if not self.copied:
             return features
         if self.training and self.normalise == "batch" and size() > 1:
             raise ValueError(
@@ -204,16 +204,3 @@ def rationale(feature_map: Tensor, gradient: Tensor, *, sign: str, scale: str) -
     if scale == "minmax":
         return cam / cam.amax((1, 2), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     return cam
-
-
-class BilinearPool(nn.Module):
-    """Bilinear pooling by a branch's filters, in the place of an encoder's: `[B, D, h, w] -> ([B, K * D], None)`."""
-
-    def __init__(self, branch: LCR) -> None:
-        super().__init__()
-        self.branch = branch
-        self.filters = branch.filters.out_channels
-
-    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Pools and returns no weights."""
-        return self.branch.bilinear(feature_map), None

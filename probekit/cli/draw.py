@@ -11,8 +11,10 @@ from probekit.cli import shared
 from probekit.cli.measuring import AllowDownload, AllowMissing, Normalise, Outsider, Settings, WeightsFile, outside_of
 from probekit.draw.asked import KINDS, Asked, read_places
 from probekit.output.console import console, errors, print_json
+from probekit.output.hints import as_typed
 from probekit.weights import Weights
 
+MOST = 2000  # images, unless --n says otherwise
 MEANINGS = "; ".join(f"{name}: {about}" for name, about in KINDS.items())
 Kind = Annotated[
     Literal["neighbours", "tsne", "umap", "pca", "matches"], typer.Option("--as", help=f"What to draw. {MEANINGS}.")
@@ -38,7 +40,7 @@ def draw(
     run: shared.RunName = None,
     kind: Kind = "neighbours",
     data: shared.RunData = None,
-    n: N = 2000,
+    n: N = MOST,
     k: K = None,
     by: By = None,
     images: Images = None,
@@ -81,4 +83,5 @@ def draw(
         print_json(result)
         return
     other, name = next(name for name in KINDS if name != kind), quote(opened.run.argument)
-    console.print(f"next: probekit draw {name} --as {other}   (what the numbers mean: docs/draw.md)")
+    given = as_typed(opened.weights, data, n=None if n == MOST else n, seed=seed)
+    console.print(f"next: probekit draw {name}{given} --as {other}   (what the numbers mean: docs/draw.md)")

@@ -13,10 +13,12 @@ from probekit.cli import shared
 from probekit.cli.measured import with_measurements
 from probekit.measurement import read_result
 from probekit.output.console import console, errors, print_json
+from probekit.output.hints import as_typed
 from probekit.results import show_results
 from probekit.weights import ALL_LAYERS, ATTENTIVE, LAST, Weights
 
 if TYPE_CHECKING:
+    from probekit.h5 import CentreCrop
     from probekit.heatmaps.measurement import Heatmap
     from probekit.probes.measurements.base import Probe
     from probekit.restore.outside import Outside
@@ -130,7 +132,7 @@ def probe(
         print_json(results)
     else:
         show_results(results.values(), console)
-        _next(opened.run, data, protocol, opened.weights)
+        _next(opened.run, protocol, opened.weights, data=data, seed=seed, test_crop=crop)
 
 
 def asked_of_tokens(
@@ -235,9 +237,10 @@ def heatmap(
         if len(results) > 1:
             console.print(f"{name}:")
         show_results(own, console, full=full)
-    first = quote(opened[0].run.argument)
+    named = " ".join(quote(each.run.argument) for each in opened)
+    again = as_typed(replace(measured, layer=None, pool=None if measured.layer else measured.pool))
     console.print(
-        f"next: probekit exam {first}   or   probekit report {first}   (what the scores mean: docs/heatmaps.md)"
+        f"next: probekit exam {named}{again}   or   probekit report {named}   (what the scores mean: docs/heatmaps.md)"
     )
 
 
@@ -302,14 +305,13 @@ def report(
         print(found if isinstance(found, str) else found.read_text(), end="")
 
 
-def _next(run: "Run", data: Path | None, protocol: str, measured: Weights) -> None:
-    """What to type next, of the same weights and the same images."""
+def _next(
+    run: "Run", protocol: str, measured: Weights, *, data: Path | None, seed: int, test_crop: "CentreCrop | None"
+) -> None:
+    """What to type next, of the same weights and the same images; maps are only of the file's own test crop."""
     from probekit.probes import PROTOCOLS
 
     other = next(known for known in PROTOCOLS if known != protocol)
-    name = quote(run.argument)
-    on = "" if data is None else f" --data {quote(str(data))}"
-    given = f"{on} --checkpoint {measured.checkpoint}" if measured.checkpoint != LAST.checkpoint else on
-    given += "".join(f" {quote(word)}" for word in measured.words)
-    look = f"probekit heatmap {name}{given}"
-    console.print(f"next: {look}   or   probekit probe {name}{given} --protocol {other}")
+    name, given = quote(run.argument), as_typed(measured, data, seed=seed, test_crop=test_crop)
+    look = "" if test_crop else f"probekit heatmap {name}{given}   or   "
+    console.print(f"next: {look}probekit probe {name}{given} --protocol {other}")

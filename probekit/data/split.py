@@ -283,12 +283,12 @@ def check_channels(info: DatasetInfo, channels: int) -> None:
         )
 
 
-def share_of(images: Images, start: int, step: int) -> Images:
-    """Every so-manieth of some images, from `start` on; a view, of which nothing is read."""
+def part_of(images: Images, rows: slice | Tensor) -> Images:
+    """Some of the images, by a slice or an index int64 `[M]`; of those that are streamed, none is read."""
     if not isinstance(images, StreamedImages):
-        return images[start::step]
-    n = len(range(start, len(images), step))
-    return StreamedImages(lambda rows: images.read(start + step * rows), (n, *images.shape[1:]), images.device)
+        return images[rows if isinstance(rows, slice) else rows.to(images.device)]
+    index = torch.arange(len(images))[rows]
+    return StreamedImages(lambda part: images.read(index[part]), (len(index), *images.shape[1:]), images.device)
 
 
 def feed(images: Images, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

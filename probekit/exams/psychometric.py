@@ -7,7 +7,8 @@ the right order. Either is .5 by chance, and grows with the level: the psychomet
     share = 1/2 + (1/2 - lapse) * Phi((log2 px - mu) / sd)
 
 is fitted by maximum likelihood on a grid (Wichmann & Hill 2001, with weak priors), which makes the fits of all
-resamples one matrix product. The threshold is the level at which the share is .75.
+resamples one matrix product. The threshold is the level at which the share is .75. Of a steep curve all resamples have
+nearly one fit, though others are as likely: the interval also holds the thresholds of those (the profile likelihood).
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import chdtri, ndtr, ndtri
 
 from probekit.statistics import ENDS
 
@@ -27,14 +28,17 @@ Kind = Literal["readable", "present"]
 SHARE = 0.75  # right at the threshold: halfway from chance to all
 DRAWS = 400  # resamples of pairs, and of seeds
 TIE = 1e-4  # of the values' standard deviation: two of a pair that are nearer are in no order
-# Of the interval, both found by simulation (docs/log.md): how much wider than its percentiles it is, in octaves about
-# the threshold; and the spread, in gaps between levels, below which a curve was seen rising at no level.
+# Of intervals: how much wider than theory has them, found by simulation (docs/exam.md); how far below the highest a log
+# likelihood may then be (Wilks 1938); the least dispersion, of answers that hardly vary.
 WIDER = 1.1
-STEEP = 0.4
+DROP = WIDER**2 * float(chdtri(1, 0.05)) / 2
+STILL = 0.1
+STEEP = 0.4  # gaps between levels: a curve whose spread is below was seen rising at no level
 
 # The grid: how it goes on beyond the levels and how fine it is, in octaves; what the lapses may be.
 BEYOND, STEP = 1.5, 0.03
 SPREADS = np.geomspace(0.1, 2.5, 17)
+FINE_STEP, FINE_SPREADS = 0.01, np.geomspace(0.05, 2.5, 17)  # of profiles: steep curves need finer steps
 LAPSES = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1)
 USUAL_SPREAD = 0.6  # octaves: the median of a log-normal prior whose logarithm has standard deviation 1
 LAPSE_PRIOR = 19  # Beta(1, 20)
@@ -55,26 +59,34 @@ class Fit:
         share: Doubles = 0.5 + (0.5 - self.lapse[..., None]) * ndtr(z)
         return share
 
+    def octaves(self, share: float = SHARE) -> Doubles:
+        """The levels in octaves of px `[..]` at which so many are right; the share is in (.5, .9): all reach it."""
+        at: Doubles = self.mu + self.sd * ndtri((share - 0.5) / (0.5 - self.lapse))
+        return at
+
     def threshold(self, share: float = SHARE) -> Doubles:
-        """The levels in px `[..]` at which so many are right; the share is in (.5, .9), so that all reach it."""
-        px: Doubles = 2.0 ** (self.mu + self.sd * ndtri((share - 0.5) / (0.5 - self.lapse)))
+        """The same in px."""
+        px: Doubles = 2.0 ** self.octaves(share)
         return px
 
 
 class Grid:
     """All psychometric functions that are considered for these levels `[L]` in px, ascending."""
 
-    def __init__(self, levels: ArrayLike) -> None:
+    def __init__(self, levels: ArrayLike, *, fine: bool = False) -> None:
+        step, spreads = (FINE_STEP, FINE_SPREADS) if fine else (STEP, SPREADS)
         octaves = np.log2(levels)
         assert octaves.ndim == 1, "expected one row of levels"
         assert (np.diff(octaves) > 0).all(), "expected levels in ascending order"
-        mu = np.arange(octaves[0] - BEYOND, octaves[-1] + BEYOND, STEP)
-        axes = np.meshgrid(mu, SPREADS, LAPSES, indexing="ij")
+        mu = np.arange(octaves[0] - BEYOND, octaves[-1] + BEYOND, step)
+        axes = np.meshgrid(mu, spreads, LAPSES, indexing="ij")
         self.all = Fit(*(axis.ravel() for axis in axes))
         share = np.clip(self.all.curve(levels), LEAST, 1 - LEAST).T
         self.odds = np.log(share / (1 - share)).astype(np.float32)
         self.wrong = np.log1p(-share)
-        self.prior = LAPSE_PRIOR * np.log1p(-self.all.lapse) - np.log(self.all.sd / USUAL_SPREAD) ** 2 / 2
+        self.octaves = self.all.octaves()
+        self.lapse_prior = LAPSE_PRIOR * np.log1p(-self.all.lapse)
+        self.prior = self.lapse_prior - np.log(self.all.sd / USUAL_SPREAD) ** 2 / 2
 
     def fit(self, correct: Floats, n: ArrayLike) -> Fit:
         """The likeliest function of each row of `correct` `[.., L]`, shares right in [0, 1]: counted answers, or areas.
@@ -86,6 +98,16 @@ class Grid:
         best = likelihood.argmax(axis=-1)
         return Fit(self.all.mu[best], self.all.sd[best], self.all.lapse[best])
 
+    def profile(self, correct: Doubles, n: float) -> tuple[float, float]:
+        """The least and the largest threshold, in octaves of px, of all functions that are likely by `DROP`.
+
+        `correct`: `[L]`, shares right of n answers at each level. Without the prior on the spread, which would rule out
+        steep curves that the answers allow.
+        """
+        likelihood = n * (correct @ self.odds + self.wrong.sum(axis=0)) + self.lapse_prior
+        held = self.octaves[likelihood >= likelihood.max() - DROP]
+        return float(held.min()), float(held.max())
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -95,7 +117,7 @@ class Threshold:
     ci: tuple[float, float]  # the 95 % interval in px
     beyond: str  # ">" where the threshold lies above the highest level, which `value` then is; "<" below the lowest
     ci_beyond: tuple[str, str]  # the same of the two ends of the interval
-    steep: bool  # whether the curve rises between two levels: then the interval reaches from the one to the other
+    steep: bool  # whether the curve rises between two levels, so that resamples do not tell where
     log2_draws: Doubles  # `[draws]`, the resampled thresholds in octaves of px, kept within the levels too
 
 
@@ -142,23 +164,27 @@ def threshold(
 ) -> Threshold:
     """Where the share right passes .75, with an interval over test pairs and, of several, over training seeds.
 
-    The draws are those of `resampled`. The interval is of percentiles, wider by `WIDER`; bias-corrected ones (BC, BCa)
-    cover less, because the grid's steps are as large as the bias. `levels`: `[L]` in px, ascending; `values`: `[S, L,
-    2n]`, of S read-outs that were trained on pairs of other seeds; pairs as of `areas`.
+    The interval holds two, both wider by `WIDER`: that of percentiles of the draws of `resampled`; and that of the
+    profile likelihood, of as many counted answers as vary like these shares (quasi-likelihood, Wedderburn 1974).
+    `levels`: `[L]` in px, ascending; `values`: `[S, L, 2n]`, of S read-outs that were trained on pairs of other seeds;
+    pairs as of `areas`. A ValueError if one is NaN or infinite.
     """
-    levels = np.asarray(levels, np.float64)
-    assert values.shape[1] == len(levels), f"expected values of {len(levels)} levels, found {values.shape[1]}"
-    shares = np.vstack(
-        [_OF_PAIRS[kind](values).mean(axis=(0, 2)), resampled(values, kind=kind, draws=draws, seed=seed)]
-    )
-    fits = _grid(tuple(levels.tolist())).fit(shares, values.shape[2] // 2)
-    at, octaves = np.log2(levels), np.log2(fits.threshold())
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "expected finite features of test pairs, found NaN or infinity; type --layers NAME for another"
+        )
+    px, n = tuple(np.asarray(levels, np.float64).tolist()), values.shape[2] // 2
+    assert values.shape[1] == len(px), f"expected values of {len(px)} levels, found {values.shape[1]}"
+    shares = _OF_PAIRS[kind](values).mean(axis=(0, 2))
+    drawn = resampled(values, kind=kind, draws=draws, seed=seed)
+    fits = _grid(px).fit(np.vstack([shares, drawn]), n)
+    at, octaves = np.log2(px), fits.octaves()
     value, span = float(octaves[0]), at[[0, -1]]
-    low, high = _ends(value, octaves[1:])
+    dispersion = n * drawn.var(axis=0).sum() / max((shares * (1 - shares)).sum(), LEAST)
+    ends = *_ends(value, octaves[1:]), *_grid(px, fine=True).profile(shares, n / max(dispersion, STILL))
+    low, high = min(ends), max(ends)
     upper = int(np.searchsorted(at, value))  # the first level above the threshold
     steep = 0 < upper < len(at) and bool(fits.sd[0] < STEEP * (at[upper] - at[upper - 1]))
-    if steep:
-        low, high = min(low, at[upper - 1]), max(high, at[upper])
     (middle, left, right), marks = _kept([value, low, high], span)
     return Threshold(middle, (left, right), marks[0], (marks[1], marks[2]), steep, np.clip(octaves[1:], *span))
 

@@ -30,7 +30,7 @@ GAPS = {  # px, about the threshold of block means of that many px a side
     8: (1.5, 2.0, 2.5, 3.0, 3.6, 4.4),
 }
 LEVELS = 2.0 ** np.linspace(0, 3, 7)  # px, of simulated observers
-SPREAD = 0.5  # octaves, of their psychometric functions
+SPREAD, STEEP = 0.5, 0.1  # octaves, of their psychometric functions
 SHARED = 0.5  # of their variance, alike within a pair
 CHANCE = 0.5
 SIGMAS = 3.5  # standard errors that an area at chance may be off
@@ -179,27 +179,28 @@ def details(seed: int, *, train: int = 160, test: int = 90) -> list[Row]:
 
 
 def simulated(seed: int, *, observers: int = 100, many: int = 1000) -> list[Row]:
-    """Observers with known thresholds: the bias of many, and how often the intervals of some hold the truth."""
+    """Observers with known thresholds: the bias of many, and how often the intervals of some hold the truth.
+
+    Curves of usual steepness, and such as rise between two levels.
+    """
     rows = []
     for n in (40, 160):
         rng = np.random.default_rng([seed, n])
         px = 2 ** rng.uniform(0.8, 2.2, many)
-        values = (simulate(each, n, rng) for each in px)
-        shares, held = [], []
-        for k, (each, answers) in enumerate(zip(px, values, strict=True)):
-            shares.append(areas(answers)[0])
-            if k < observers:
-                low, high = threshold(LEVELS, answers, seed=seed).ci
-                held.append(low <= each <= high)
-        bias = np.log(Grid(LEVELS).fit(np.array(shares), n).threshold() / px).mean()
+        shares = np.array([areas(simulate(each, n, rng))[0] for each in px])
+        bias = np.log(Grid(LEVELS).fit(shares, n).threshold() / px).mean()
         rows.append(_row(f"simulated observers, {n} pairs: bias of the threshold", 0.0, bias, 0.02))
-        rows.append(_row(f"simulated observers, {n} pairs: coverage of the interval", 0.95, np.mean(held), 0.05))
+        for spread, told in ((SPREAD, ""), (STEEP, " of steep curves")):
+            found = (threshold(LEVELS, simulate(each, n, rng, spread), seed=seed).ci for each in px[:observers])
+            held = [low <= each <= high for each, (low, high) in zip(px, found, strict=False)]
+            about = f"simulated observers, {n} pairs: coverage of the interval{told}"
+            rows.append(_row(about, 0.95, np.mean(held), 0.05))
     return rows
 
 
-def simulate(px: float, n: int, rng: np.random.Generator) -> Floats:
-    """Answers `[1, L, 2n]` at `LEVELS` of an observer whose area is .75 at `px`."""
-    share = CHANCE + CHANCE * ndtr(np.log2(LEVELS / px) / SPREAD)
+def simulate(px: float, n: int, rng: np.random.Generator, spread: float = SPREAD) -> Floats:
+    """Answers `[1, L, 2n]` at `LEVELS` of an observer whose area is .75 at `px`; `spread` in octaves."""
+    share = CHANCE + CHANCE * ndtr(np.log2(LEVELS / px) / spread)
     apart = np.sqrt(2) * ndtri(np.minimum(share, 1 - 1e-6))
     own = np.sqrt(1 - SHARED) * rng.standard_normal((len(LEVELS), n, 2))
     values = own + np.sqrt(SHARED) * rng.standard_normal((len(LEVELS), n, 1))

@@ -1,6 +1,5 @@
 """From an opened encoder and a dataset file to a heatmap result and its picture."""
 
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ COMPANIONS = 15  # ours: of these beside each image for gradcam-loss, a batch of
 FEW = 64  # of these for networks whose maps are only compared with each other
 PROTOCOL = "tuned"  # of the linear probe that maps explain
 NO_HEAD = "no projection head here, so gradcam-ssl contrasts the embedding itself"
+FINER = ("occlusion", "input-gradient")  # maps that have as many cells as images have pixels, or windows
 FEW_CELLS = 4  # a side: with fewer a map hardly says where
 
 
@@ -122,7 +122,9 @@ def heatmap_run(
         work, settings = prepare(opened, info, asked, seed, console)
         found, rows, predicted = evaluate(work, asked.maps, lambda line: console.print(f"  {line} ..."))
         opened.refuse_replaced(info)
-        if coarse := coarse_maps(rows, run.argument):
+        finer = replace(asked, maps=FINER)
+        again = typed_again("heatmap", run, opened.weights, finer.words, data=data, seed=seed)
+        if coarse := coarse_maps(rows, again):
             settings["notes"].append(coarse)
             console.print(f"warning: {coarse}")
         explained = f", target {settings['target']}" if settings["target"] else ""
@@ -155,13 +157,12 @@ def heatmap_run(
     return Looked(result, work.truth, rows)
 
 
-def coarse_maps(rows: Sequence[Row], run: str) -> str:
-    """What to say of maps with fewer cells than `FEW_CELLS` a side, and what to type; "" where none has."""
+def coarse_maps(rows: Sequence[Row], again: str) -> str:
+    """What to say of maps with fewer cells than `FEW_CELLS` a side, and what to type, `again`; "" where none has."""
     coarse = {row.name: row.maps.shape[1:] for row in rows if min(row.maps.shape[1:]) < FEW_CELLS}
     if not coarse:
         return ""
     names, (high, wide) = ", ".join(coarse), next(iter(coarse.values()))
-    again = shlex.join(["probekit", "heatmap", run, "--maps", "occlusion,input-gradient"])
     return f"{names}: {high} x {wide} cells are too few to say where; for maps that have more type: {again}"
 
 

@@ -18,12 +18,16 @@ Suited = tuple[dict[str, Any], Sequence[str]]  # settings, and a line for the us
 class AddOn(nn.Module):
     """What a method knows of its branches (`probekit.branches.base.Branch`).
 
-    `name`: in `probekit.registry.BRANCHES`, and of its settings; `refines`: whether `refine` changes features; a target
-    network then has a copy of the branch that does so, too.
+    Attributes:
+        name: In `probekit.registry.BRANCHES`, and of its settings.
+        copied: Whether a target network has a copy of it that follows: of one whose `refine` changes features, or that
+            compares what both networks make of an image.
+        twin: That copy, in a tuple, so that it is no part of this one; empty without one.
     """
 
     name: ClassVar[str]
-    refines: bool = False
+    copied: bool = False
+    twin: tuple["AddOn", ...] = ()
 
     def refine(self, features: Features) -> Features:
         """Changes the features before the method's heads see them."""
@@ -41,8 +45,11 @@ class Step:
         logs: Scalars to record, detached, on the device.
         contrastive: The part of the loss that rests on the embedding, with its graph; None is all of it.
         companions: Features of the images that a branch asked for beside the batch, by the branch's name.
+        views: What the step was made of; the trainer puts it there.
         projections: What the loss compares of the two views of whole size, one view after the other, `[2 * B, P]`,
             detached; None for a loss that compares none.
+        target_map: What the target network's encoder made of the views, without a gradient, in the images' order: of
+            both, one after another, or of the second alone where `features` are those of the first. None without one.
     """
 
     loss: Tensor
@@ -51,6 +58,8 @@ class Step:
     contrastive: Tensor | None = None
     companions: dict[str, Features] = field(default_factory=dict)
     projections: Tensor | None = None
+    views: Views | None = None
+    target_map: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ class Method(nn.Module, ABC):
         """Called when the encoder was given other weights: copies of it begin with them. Nothing by default."""
 
     def follow(self, branch: AddOn) -> None:
-        """Called when a branch was attached: a target network takes a copy of one that refines. Nothing by default."""
+        """Called when a branch was attached: a target network takes a `copied` one over. Nothing by default."""
 
     @property
     def kept_branches(self) -> Sequence[AddOn]:
@@ -182,9 +191,14 @@ class Method(nn.Module, ABC):
         return None
 
     @property
-    def projection(self) -> nn.Module | None:
+    def trained_projection(self) -> nn.Module | None:
         """The head whose output the contrastive loss compares, `[B, D] -> [B, P]`: `projector`; None without one."""
         return cast(nn.Module | None, getattr(self, "projector", None))
+
+    @property
+    def projection(self) -> nn.Module | None:
+        """The same of the network that is kept."""
+        return self.trained_projection
 
     def after_step(self) -> None:
         """Called when the optimizer has stepped: moving averages, queues. Nothing by default."""

@@ -47,7 +47,8 @@ class BYOL(MomentumMethod):
         y1, y2 = map(self.projector, features.pooled.chunk(2))
         p1, p2 = self.predictor(y1), self.predictor(y2)
         with torch.no_grad():
-            z1, z2 = map(self.target["projector"], self.encode_target(*views.inputs).pooled.chunk(2))
+            theirs = self.encode_target(*views.inputs)
+            z1, z2 = map(self.target["projector"], theirs.pooled.chunk(2))
         loss = 4 + 2 * (negative_cosine(p1, z2) + negative_cosine(p2, z1))
         logs, compared = {"prediction": loss.detach()}, torch.cat([y1, y2]).detach()
-        return Step(loss=loss, features=features, logs=logs, projections=compared)
+        return Step(loss=loss, features=features, logs=logs, projections=compared, target_map=theirs.map)

@@ -106,7 +106,7 @@ class ConRec(Method):
         return same
 
     @property
-    def projection(self) -> nn.Module | None:
+    def trained_projection(self) -> nn.Module | None:
         """The projection head; None where the contrastive loss has no weight."""
         return self.head
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -125,13 +125,14 @@ class DINO(MomentumMethod):
         z = self.projector.unit(torch.cat(pooled))
         logits = self.projector.outputs(z, frozen) / self.student_temperature
         with torch.no_grad():
-            outputs = self.target["projector"](self.encode_target(x).pooled, frozen)
+            theirs = self.encode_target(x)
+            outputs = self.target["projector"](theirs.pooled, frozen)
             codes = ((outputs - self.centre) / self._teacher_temperature()).softmax(1)
             self.mean_output = outputs.mean(0)
             averaged([self.mean_output])
         loss = swapped_cross_entropy(codes.view(VIEWS, batch, -1), logits.view(-1, batch, codes.shape[1]))
         logs = {"distillation": loss.detach(), "prototypes used": used(logits[: VIEWS * batch])}
-        return Step(loss, features, logs, projections=z[: VIEWS * batch].detach())
+        return Step(loss, features, logs, projections=z[: VIEWS * batch].detach(), target_map=theirs.map)
 
     def _teacher_temperature(self) -> Tensor:
         first, last = self.temperatures
@@ -150,9 +151,9 @@ class DINO(MomentumMethod):
         return (Rate((self.projector.last.weight,), start=self.clock.first_step(self.freeze)),)
 
     @property
-    def projection(self) -> nn.Module:
-        """The head of the network that is kept, up to its unit vectors."""
-        return cast(DINOHead, super().projection).mlp
+    def trained_projection(self) -> nn.Module:
+        """The student's head, up to its unit vectors."""
+        return self.projector.mlp
 
     @property
     def chance_loss(self) -> float:

@@ -114,23 +114,25 @@ class MoCoV2(MomentumMethod):
     def step(self, views: Views) -> Step:
         """InfoNCE of the first views. Logs: `contrastive` (chance ln(1 + K); ln B without a queue)."""
         features = self.encode(views.inputs[0])
-        self.keys = self._keys(views.inputs[1])
+        self.keys, their_map = self._keys(views.inputs[1])
         query = self.projector(features.pooled)
         if self.queue is None:
             loss = info_nce(gathered(query), gathered(self.keys), None, temperature=self.temperature)
         else:
             loss = info_nce(query, self.keys, self.queue.rows.clone(), temperature=self.temperature)
         compared = torch.cat([query.detach(), self.keys])
-        return Step(loss=loss, features=features, logs={"contrastive": loss.detach()}, projections=compared)
+        logs = {"contrastive": loss.detach()}
+        return Step(loss=loss, features=features, logs=logs, projections=compared, target_map=their_map)
 
     @torch.no_grad()
-    def _keys(self, x: Tensor) -> Tensor:
-        """Unit vectors `[B, P]` of the target, in the images' order."""
+    def _keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors `[B, P]` of the target, and its feature map, in the images' order."""
         groups = max(1, self.groups_of(size() * len(x), self.group) // size())
-        pooled = self.encode_target(*(x[start::groups] for start in range(groups))).pooled
+        theirs = self.encode_target(*(x[start::groups] for start in range(groups)))
         place = torch.cat([torch.arange(start, len(x), groups, device=x.device) for start in range(groups)])
-        keys = F.normalize(self.target["projector"](pooled), dim=1)
-        return torch.empty_like(keys).index_copy_(0, place, keys)
+        keys = F.normalize(self.target["projector"](theirs.pooled), dim=1)
+        keys, feature_map = (torch.empty_like(rows).index_copy_(0, place, rows) for rows in (keys, theirs.map))
+        return keys, feature_map
 
     def after_step(self) -> None:
         """The target follows; the keys join the queue."""

@@ -1,5 +1,6 @@
 """Methods with a target network, an exponential moving average of the trained one; and buffers: a clock, a queue."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from copy import deepcopy
@@ -77,7 +78,7 @@ class FeatureQueue(nn.Module):
 
 
 class MomentumMethod(Method):
-    """A method with a target network: copies of what `followed` names, and of each branch that refines features.
+    """A method with a target network: copies of what `followed` names, and of each branch that is to be `copied`.
 
     Parameters follow; the statistics of batch norm are the target's own, from its own passes (MoCo and BYOL, official
     code). `momentum`: share tau of the target that stays at each step. `final_momentum`: tau at the end of the run; it
@@ -98,9 +99,10 @@ class MomentumMethod(Method):
         self.target = nn.ModuleDict({**copies, "branches": nn.ModuleDict()}).requires_grad_(False)
 
     def follow(self, branch: AddOn) -> None:
-        """The target pools as the trained network does, through a copy of the branch that follows, too."""
-        if branch.refines:
-            self._copied_branches[branch.name] = deepcopy(branch).requires_grad_(False)
+        """The target has a copy of a `copied` branch, which follows, too, and uses the target's heads."""
+        if branch.copied:
+            copy = deepcopy(branch, self._copies(*self.followed)).requires_grad_(False)
+            self._copied_branches[branch.name], branch.twin = copy, (copy,)
 
     def plan(self, *, batches: int, epochs: int) -> None:
         """Tells the clock."""
@@ -151,6 +153,12 @@ class MomentumMethod(Method):
         pairs = [(getattr(self, name), self.target[name]) for name in self.followed]
         return pairs + [(self.branches[name], copy) for name, copy in self._copied_branches.items()]
 
+    def _copies(self, *names: str) -> dict[int, nn.Module]:
+        """By the id of each module of these parts, the target's."""
+        parts = ((getattr(self, name), self.target[name]) for name in names)
+        pairs = (zip(own.modules(), theirs.modules(), strict=True) for own, theirs in parts)
+        return {id(own): theirs for own, theirs in itertools.chain.from_iterable(pairs)}
+
     @property
     def kept_branches(self) -> Sequence[AddOn]:
         """Those of the trained network; where the target is kept, its copies in their place."""
@@ -160,7 +168,8 @@ class MomentumMethod(Method):
     @property
     def projection(self) -> nn.Module:
         """The head of the network that is kept."""
-        return cast(nn.Module, self.projector if self.keep == "online" else self.target["projector"])
+        own = cast(nn.Module, self.trained_projection)
+        return own if self.keep == "online" else self._copies("projector")[id(own)]
 
     @property
     def kept(self) -> str:

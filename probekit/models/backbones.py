@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probekit.models import torch_hub
 from probekit.models.unet import UNetEncoder
 from probekit.registry import nearest
 from probekit.visible import first_line, some
@@ -255,7 +256,8 @@ def timm_config(name: str) -> Any:
     timm = import_timm()
     if not timm.is_model(name):  # so is "hf-hub:...", which would ask the network
         close = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"; did you mean timm:{close[0]}?" if close else ""
+        meant = [model.timm] if (model := torch_hub.known(name)) else close
+        hint = f"; did you mean timm:{meant[0]}?" if meant else ""
         raise ValueError(f"unknown model of timm {name!r}{hint} (timm.list_models() names them)")
     plain, _, tag = name.partition(".")
     if tag and tag not in timm_tags(plain):

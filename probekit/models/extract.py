@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from probekit.data.split import Images, StreamedImages, share_of, shrink
+from probekit.data.split import Images, StreamedImages, part_of, shrink
 from probekit.ranks import gathered_rows, rank, size
 
 BATCH_SIZE = 32  # images a forward pass: bounds memory, changes no number; the fastest on a CPU (docs/log.md)
@@ -84,7 +84,7 @@ def read_shared(images: Images, read: Callable[[Images], Tensor]) -> Tensor:
     """What `read` makes of all images, `[N, ...]` on the CPU, of which each process reads its share."""
     if size() == 1 or len(images) < size():
         return read(images)
-    return gathered_rows(read(share_of(images, rank(), size())), len(images))
+    return gathered_rows(read(part_of(images, slice(rank(), None, size()))), len(images))
 
 
 def images_at_a_time(device: torch.device, size: Sequence[int], batch_size: int) -> int:

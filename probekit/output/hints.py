@@ -3,19 +3,22 @@
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probekit.config import SIDE
-from probekit.h5 import DatasetInfo, Shard
 from probekit.run import Run
+from probekit.weights import LAST, Weights
+
+if TYPE_CHECKING:
+    from probekit.h5 import DatasetInfo, Shard
 
 
-def after_shard(out: Path, shard: Shard) -> str:
+def after_shard(out: Path, shard: "Shard") -> str:
     """What to type once a shard is written, in the folder `out`."""
     return f"shard {shard}; next, when all are there: probekit show {quote(str(out))} --verify"
 
 
-def after_data(info: DatasetInfo) -> str:
+def after_data(info: "DatasetInfo") -> str:
     """For a dataset file that was written or shown."""
     height, width, file = info.first.height, info.first.width, quote(str(info.path))
     if height % SIDE or width % SIDE:
@@ -32,7 +35,7 @@ def after_data(info: DatasetInfo) -> str:
     return f"next: probekit pretrain conrec --data {file}{boxed}"
 
 
-def after_pretraining(run: Run, info: DatasetInfo) -> str:
+def after_pretraining(run: Run, info: "DatasetInfo") -> str:
     """For a run that has ended: a probe, if its data can be probed."""
     named = quote(run.argument)
     look = f"probekit show {named}"
@@ -50,14 +53,27 @@ def _pool_of(lcr: Mapping[str, Any] | None) -> str:
     return " --pool bilinear" if lcr.get("train_pool") == "bilinear" else " --pool branch"
 
 
-def after_drawing(run: Run, info: DatasetInfo) -> str:
+def after_drawing(run: Run, info: "DatasetInfo") -> str:
     """For a run that was drawn on a dataset file."""
     trained = Path(run.read()["dataset"]["path"])
     given = "" if info.path == trained else f" --data {quote(str(info.path))}"
     return f"next: probekit probe {quote(run.argument)}{' --data LABELLED.h5' if unprobeable(info) else given}"
 
 
-def unprobeable(info: DatasetInfo) -> str | None:
+def as_typed(weights: Weights, data: Path | None = None, **others: object) -> str:
+    """What was typed and decides the numbers, for another command to be typed with it; "" where all is default.
+
+    `data`: the file that was named; `others`: by the names of their options, None and 0 where they are not typed.
+    """
+    words = [] if data is None else ["--data", str(data)]
+    words += [] if weights.checkpoint == LAST.checkpoint else ["--checkpoint", weights.checkpoint]
+    words += weights.words
+    for name, value in others.items():
+        words += [f"--{name.replace('_', '-')}", str(value)] if value else []
+    return "".join(f" {quote(word)}" for word in words)
+
+
+def unprobeable(info: "DatasetInfo") -> str | None:
     """What a dataset file lacks for a probe of its labels, one or several an image, in words, or None."""
     parts = [info.splits.get(split) for split in ("train", "test")]
     for split, part in zip(("train", "test"), parts, strict=True):

@@ -3,7 +3,7 @@
 Everything that learns (standardisation, C, weights) sees the other folds only.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -28,6 +28,9 @@ MATRIX_CELLS = 10**7  # of confusion matrices held at once: 80 MB
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+# The samples `[N]` that may be fitted, those that are held out, and (repeat, fold) -> the class of each that is held
+# out, by decoding.
+Predict = Callable[[NDArray[np.bool_], NDArray[np.bool_], tuple[int, int]], Mapping[str, Ints]]
 
 
 def cross_validate(
@@ -42,12 +45,14 @@ def cross_validate(
     repeats: int = REPEATS,
     metric: str = "kappa",
     among: NDArray[np.bool_] | None = None,
+    predict: Predict | None = None,
 ) -> dict[str, Any]:
     """Predicts each sample by a probe that was fitted on the other folds; one row, valid JSON.
 
     `classes`: for kappa in the order of the grades; kappa has both `DECODINGS`, accuracy the plain one. `protocol`
     "tuned" chooses C inside each training part. Repeat i of folds and validation parts takes (seed, i). `among` `[N]`:
-    the samples whose labels are known: these alone are fitted, all are scored. Gives what
+    the samples whose labels are known: these alone are fitted, all are scored. `predict`: what is fitted in place of a
+    linear probe, with decodings of its own. Gives what
     `measurements.cross_validation.FoldsRow` has: mean over folds, ci (Nadeau-Bengio), pooled (out-of-fold, mean over
     repeats), pooled_ci (percentile bootstrap over samples); and folds (one value a fold and repeat, None where
     undefined), protocol, classes, dim; for an encoder labels `[N]` and predicted {decoding: [repeats][N]}. A ValueError
@@ -57,7 +62,8 @@ def cross_validate(
     check_named("metric", metric, METRICS)
     k, decodings = len(classes), tuple(DECODINGS) if metric == "kappa" else ("plain",)
     held = np.stack([divide(part.y, folds=folds, seed=seed, repeat=i, groups=part.groups) for i in range(repeats)])
-    predicted = _predicted(part, held, decodings, k, among, protocol=protocol, seed=seed)
+    predict = predict or _probes(part, decodings, k, protocol=protocol, seed=seed)
+    predicted = _predicted(held, predict, among)
     kept = {"labels": part.y.tolist(), "predicted": {d: guesses.tolist() for d, guesses in predicted.items()}}
     scored = ("kappa", "accuracy") if metric == "kappa" else ("accuracy",)
     return {
@@ -78,28 +84,28 @@ def cross_validate(
     }
 
 
-def _predicted(
-    part: Part,
-    held: Ints,
-    decodings: Sequence[str],
-    classes: int,
-    among: NDArray[np.bool_] | None,
-    *,
-    protocol: str,
-    seed: int,
-) -> dict[str, Ints]:
+def _predicted(held: Ints, predict: Predict, among: NDArray[np.bool_] | None) -> dict[str, Ints]:
     """What each decoding says of each sample while it is held out, `[repeats, N]`."""
-    predicted = {decoding: np.empty_like(held) for decoding in decodings}
+    predicted: dict[str, Ints] = {}
     for repeat, folds in enumerate(held):
         for fold in range(int(folds.max()) + 1):
             out = folds == fold
             used = ~out if among is None else ~out & among
             if not used.any():
                 raise ValueError("expected a known label outside each fold, found none; type: --fractions 50")
-            fitted = _Fold.of(part, used, out, protocol=protocol, seed=seed)
-            for decoding, guesses in predicted.items():
-                guesses[repeat, out] = _DECODERS[decoding](fitted, part.y[used], classes)
+            for decoding, guesses in predict(used, out, (repeat, fold)).items():
+                predicted.setdefault(decoding, np.empty_like(held))[repeat, out] = guesses
     return predicted
+
+
+def _probes(part: Part, decodings: Sequence[str], classes: int, *, protocol: str, seed: int) -> Predict:
+    """Linear probes."""
+
+    def predict(used: NDArray[np.bool_], out: NDArray[np.bool_], place: tuple[int, int]) -> dict[str, Ints]:
+        fitted = _Fold.of(part, used, out, protocol=protocol, seed=seed)
+        return {decoding: _DECODERS[decoding](fitted, part.y[used], classes) for decoding in decodings}
+
+    return predict
 
 
 def divide(y: Ints, *, folds: int, seed: int, repeat: int, groups: NDArray[Any] | None = None) -> Ints:

@@ -1,12 +1,13 @@
 """A linear head trained by SGD on augmented images, on a frozen encoder or together with it, as the papers do it.
 
-Crops and mirrorings only, no colour; what is scored is the image as the dataset file holds it.
+Views are cropped or zoomed, and mirrored, no colour; what is scored is the image as the dataset file holds it.
 """
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from probekit.data.split import Images, Photographs, feed
+from probekit.data.split import Images, Photographs, feed, part_of
 from probekit.h5 import DIFFICULT
 from probekit.models.extract import eval_mode, extract
 from probekit.probes.measurements.sgd import Recipe
@@ -24,6 +25,7 @@ from probekit.views.batched import uniform
 from probekit.views.crops import random_boxes, resize_crops
 from probekit.views.cut import Cutter
 from probekit.views.recipes import RECIPES, ViewMaker
+from probekit.views.zoom import zoomed
 
 P_FLIP = 0.5  # all three papers: the usual mirroring
 INIT_SD = 0.01  # xcorr and lcr; ConRec's is Keras's default, which a convex problem forgets
@@ -34,7 +36,7 @@ class Trained:
     """A trained head, and what each epoch made of the test images."""
 
     dim: int
-    logits: NDArray[np.float32]  # `[N, K]` of the test images after the last epoch
+    logits: NDArray[np.float32]  # `[N, K]` of the test images after the last epoch: of classes, or see `class_logits`
     losses: list[float]  # mean training loss of each epoch
     scores: list[float]  # what `score` said of the test logits after each epoch
 
@@ -50,6 +52,7 @@ def train_head(
     score: Callable[[NDArray[np.float32]], float],
     progress: Callable[[int, int], None],
     among: NDArray[np.bool_] | None = None,
+    remedy: str = "try a lower --lr",
 ) -> Trained:
     """Trains a head and has the test images scored after each epoch, whether or not the last one is the best.
 
@@ -57,10 +60,12 @@ def train_head(
     uint8 `[N, C, H, W]`, and labels int64 `[N]` or uint8 `[N, K]`, where `DIFFICULT` counts in neither the loss nor the
     score. `score`: float32 `[M, K]` logits of the test images -> a number. `progress` is given the images done and in
     all. `among` `[N]`: the training images whose labels are known. The seed decides the head's first weights, the order
-    and the crops. A ValueError if the loss is no longer a number.
+    and the crops. A ValueError if an encoder would be trained on one image, or the loss is no longer a number; `remedy`
+    is what to try then.
     """
     images, labels = train
     device = images.device
+    labels = cumulative(labels, classes) if recipe.ordinal else labels
     order_seed, views_seed, weights_seed = (int(s.generate_state(1)[0]) for s in np.random.SeedSequence(seed).spawn(3))
     frozen = recipe.encoder_lr == 0
     encoder = encoder if frozen else copy.deepcopy(encoder)
@@ -71,22 +76,75 @@ def train_head(
     views, order = torch.Generator(device).manual_seed(views_seed), torch.Generator().manual_seed(order_seed)
     targets = torch.from_numpy(labels).to(device)
     known = torch.arange(len(images)) if among is None else torch.from_numpy(np.flatnonzero(among))
+    if not frozen and len(known) < 2:  # batch norm, of maps of one cell
+        raise ValueError(
+            f"expected 2 images with a known label or more to train the encoder as {recipe.name} does, found "
+            f"{len(known)}; choose a recipe that leaves it frozen: conrec, xcorr or lcr"
+        )
     losses, scores, logits = [], [], np.empty(0, np.float32)
     with eval_mode(encoder) if frozen else nullcontext(encoder.train()):
         for epoch in range(recipe.epochs):
             drawn = known[torch.randperm(len(known), generator=order)]
             losses.append(_epoch(encoder, head, optimizer, images, targets, recipe, views, drawn))
             if not np.isfinite(losses[-1]):
-                raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; try a lower --lr")
+                raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; {remedy}")
             schedule.step()
             if not frozen:
                 seen = torch.from_numpy(extract(encoder, test)).to(device)
             assert seen is not None
             with torch.no_grad():
                 logits = head(_scaled(seen, recipe)).cpu().numpy()
-            scores.append(score(logits))
+            scores.append(score(class_logits(logits, recipe)))
             progress((epoch + 1) * len(known), recipe.epochs * len(known))
     return Trained(head.in_features, logits, losses, scores)
+
+
+def folds_trainer(
+    encoder: nn.Module,
+    images: Images,
+    labels: NDArray[np.int64],
+    *,
+    classes: int,
+    recipe: Recipe,
+    seed: int,
+    progress: Callable[[tuple[int, int], int, int], None],
+) -> Callable[[NDArray[np.bool_], NDArray[np.bool_], tuple[int, int]], dict[str, NDArray[np.int64]]]:
+    """What `cross_validate` takes to ask a head that is trained anew for each fold.
+
+    Arguments as of `train_head`; `progress` is given (repeat, fold), too, by which the seeds differ. Grades of ordinal
+    targets are decoded as by the authors: how many of the K ones are likelier than not, less one.
+    """
+
+    def predict(
+        used: NDArray[np.bool_], out: NDArray[np.bool_], place: tuple[int, int]
+    ) -> dict[str, NDArray[np.int64]]:
+        trained = train_head(
+            encoder,
+            (images, labels),
+            part_of(images, torch.from_numpy(np.flatnonzero(out))),
+            classes=classes,
+            recipe=recipe,
+            seed=int(np.random.SeedSequence([seed, *place]).generate_state(1)[0]),
+            score=lambda logits: float(len(logits)),  # of no use here
+            progress=partial(progress, place),
+            among=used,
+            remedy="try another --cv-sgd",
+        )
+        if recipe.ordinal:
+            return {"cumulative": ((trained.logits > 0).sum(axis=1) - 1).clip(0)}
+        return {"plain": trained.logits.argmax(axis=1)}
+
+    return predict
+
+
+def cumulative(labels: NDArray[np.int64], classes: int) -> NDArray[np.uint8]:
+    """Grades int64 `[N]` as targets `[N, K]`: grade k as k + 1 ones (ConRec authors' code)."""
+    return (np.arange(classes) <= labels[:, None]).astype(np.uint8)
+
+
+def class_logits(logits: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
+    """Logits of classes `[N, K]`; of ordinal targets how likely the K ones and zeros of each grade are together."""
+    return logits.cumsum(axis=1) if recipe.ordinal else logits
 
 
 def head_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -114,7 +172,7 @@ def _epoch(
     if recipe.encoder_lr > 0 and len(batches) > 1 and len(batches[-1]) == 1:
         batches = batches[:-1]
     total = torch.zeros((), device=images.device)
-    for index, batch in _augmented(images, batches, views):
+    for index, batch in _augmented(images, batches, recipe, views):
         with torch.set_grad_enabled(recipe.encoder_lr > 0):
             features = encoder(batch.contiguous(memory_format=torch.channels_last)).pooled.float()
         loss = head_loss(head(_scaled(features, recipe)), targets[index])
@@ -126,10 +184,14 @@ def _epoch(
 
 
 def _augmented(
-    images: Images, batches: Sequence[Tensor], generator: torch.Generator
+    images: Images, batches: Sequence[Tensor], recipe: Recipe, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of an index and random crops and mirrorings of its images, `[B, C, H, W]` in [0, 1], of their size."""
+    """Pairs of an index and a view of each of its images, `[B, C, H, W]` in [0, 1], of their size."""
     height, width = images.shape[-2:]
+    if recipe.zoom is not None:
+        for index, batch in feed(images, batches):
+            yield index, zoomed(batch.float() / 255, recipe.zoom, generator)
+        return
     if isinstance(images, Photographs):
         maker = ViewMaker(RECIPES["supervised"], images.shape[1:], cut=True).to(images.device)
         seeds = torch.randint(2**62, (len(batches),), generator=generator, device=generator.device).tolist()
@@ -158,6 +220,8 @@ def _optimizer(encoder: nn.Module, head: nn.Linear, recipe: Recipe) -> torch.opt
     groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": recipe.lr}]
     if recipe.encoder_lr:
         groups.append({"params": list(encoder.parameters()), "lr": recipe.encoder_lr})
+    if recipe.adam:
+        return torch.optim.Adam(groups, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
 
 

@@ -154,7 +154,8 @@ def measure(
     again. A ValueError if the data or the encoder were replaced meanwhile.
     """
     info = conditions.labels.info
-    asked = [each for each in conditions.asked.values() if isinstance(each, Probe)]
+    every = (each for each in conditions.asked.values() if isinstance(each, Probe))
+    asked = [each for each in every if each.takes(opened, conditions)]
     notes = [] if info.first.crop is None else [info.first.crop.sentence]
     rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in asked}
     seconds = dict.fromkeys(rows, 0.0)
@@ -275,8 +276,8 @@ def probe_run(
     console.print(f"probing {opened.run.name}, {opened.after}{beside}, protocol {PROTOCOLS[protocol]} ...")
     with opened.run.locked("probe"):  # two at once would write one result
         results = measure(opened, conditions, baselines=baselines, data=data, test_crop=test_crop)
-        for each in conditions.asked.values():
-            found = results[each.name]
+        for name, found in results.items():
+            each = conditions.asked[name]
             seen = [] if test_crop is None else [f"{test_crop.resize}-{test_crop.side}"]
             stem = stem_of((each.name, found["protocol"], found["checkpoint"], *seen), data)
             written = write_result(opened.run, each, found, stem)

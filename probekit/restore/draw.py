@@ -1,7 +1,9 @@
 """Draws what a method is given, input and target, and what a run predicts, as in Figure 3 of the ConRec paper."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probekit.branches.base import branches_of
+from probekit.branches.base import Branch, active_branches, branches_of, needs_masks, sources_of
 from probekit.config import SIDE
+from probekit.data.foreground import foreground
 from probekit.data.split import CPU, check_channels, check_divisible, open_split, shrunk
 from probekit.h5 import read_info
+from probekit.methods.base import Method
 from probekit.models.extract import read_all
 from probekit.output.mosaic import Mosaic
 from probekit.output.pictures import save, save_both
@@ -22,7 +26,7 @@ from probekit.registry import METHODS, get, nearest
 from probekit.restore.opened import OpenedRun
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, draw_corruption
 from probekit.views.crops import Placement
-from probekit.views.recipes import Recipe, Views, make_views, recipe_named, recipe_of
+from probekit.views.recipes import Recipe, ViewMaker, Views, make_views, recipe_named, recipe_of
 from probekit.weights import LAST
 
 MOST = 1024  # pixels a side: larger images are averaged down before they are drawn
@@ -50,7 +54,10 @@ def draw_method(name: str, path: Path, *, out: Path | None, split: str | None, s
     images = open_split(path, split, CPU, max_size=MOST, first=ROWS).images[:ROWS]
     picture = out or path.with_name(f"{read_info(path).name}-views-{name}.png")
     title = f"{read_info(path).name}, {split}: what {name} is given{_cut_from(path, split)}"
-    return save(views_figure(images, recipe=recipe, seed=seed, title=title, predict=None), picture)
+    figure = views_figure(
+        images, recipe=recipe, seed=seed, title=title, predict=None, shrink=_shrink(path, split, images)
+    )
+    return save(figure, picture)
 
 
 def draw_run(
@@ -100,8 +107,19 @@ def draw_run(
         size=size,
         stride=method.encoder.stride,
         placement=next((place for place in places if place is not None), None),
+        pasting=[] if views is not None else _pasting(method, path, split, images, config.data.max_size),
+        shrink=_shrink(path, split, images),
     )
     return save(figure, out) if out else save_both(figure, run.figures / f"{stem}.png"), decodes
+
+
+def _pasting(method: Method, path: Path, split: str, images: Tensor, max_size: int) -> list[Branch]:
+    """Copies on the CPU of the branches that paste, with the masks of the first images of a split."""
+    info = read_info(path)
+    found = [deepcopy(branch).cpu() for branch in active_branches(method) if needs_masks(type(branch))]
+    for branch in found:
+        branch.take_masks(partial(foreground, info, split, n=len(images), max_size=max_size))
+    return found
 
 
 def _split(path: Path, asked: str | None) -> str:
@@ -118,6 +136,11 @@ def _cut_from(path: Path, split: str) -> str:
     return "" if crop is None else "\nhere cut out of the test crop, in training out of the whole photograph"
 
 
+def _shrink(path: Path, split: str, images: Tensor) -> float:
+    """How many pixels of the file's images one of these is along a side."""
+    return read_info(path).splits[split].width / images.shape[-1]
+
+
 def _recipe(method: str) -> Recipe:
     return recipe_named(get(METHODS, "method", method).recipe)
 
@@ -132,6 +155,8 @@ def views_figure(
     size: tuple[int, int] | None = None,
     stride: int = SIDE,
     placement: Placement | None = None,
+    pasting: Sequence[Branch] = (),
+    shrink: float = 1.0,
 ) -> Figure:
     """The first images with the boxes of their crops, and the views of these, one row an image.
 
@@ -146,10 +171,17 @@ def views_figure(
         size: (h, w) of the views; None is the images' own.
         stride: The encoder's, as in `make_views`.
         placement: Where the crops of these images stand; it is drawn, too. None is anywhere.
+        pasting: Branches that may paste the foregrounds of these images, the first of their split.
+        shrink: How many pixels of the file's images one of these is along a side, which the scale bar counts in.
     """
     images = images[:ROWS]
     generator = torch.Generator(images.device).manual_seed(seed)
-    views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
+    if pasting:
+        maker = ViewMaker(recipe_named(recipe), images.shape[1:], size=size, stride=stride)
+        given = sources_of(pasting, torch.arange(len(images)), images, maker.recipe, generator)
+        views: Views = maker(given, maker.draw(len(images), generator), placement)
+    else:
+        views = make_views(recipe, images, generator, size=size, stride=stride, placement=placement)
     boxes, groups = list[tuple[str, Tensor]](), list[Group]()
     if recipe_named(recipe).corrupt:
         boxes = [(FRAMES[0], views.boxes[0])]
@@ -165,7 +197,7 @@ def views_figure(
     if placement is not None:
         boxes.append((PLAIN, placement.regions))
         title += "\nwhite: where crops stand"
-    return _figure(images, boxes, groups, title)
+    return _figure(images, boxes, groups, title, shrink)
 
 
 def _group(name: str, views: Views, columns: list[Column], colours: Sequence[str]) -> Group:
@@ -189,7 +221,9 @@ def _corrupted(
         yield name, columns
 
 
-def _figure(images: Tensor, boxes: Sequence[tuple[str, Tensor]], groups: Sequence[Group], title: str) -> Figure:
+def _figure(
+    images: Tensor, boxes: Sequence[tuple[str, Tensor]], groups: Sequence[Group], title: str, shrink: float
+) -> Figure:
     columns = 1 + sum(len(group.columns) for group in groups)
     mosaic = Mosaic(len(images), columns, title=title, heads=2, tail=1.3)
     mosaic.head(0.5, "source\nand crop" + "s" * (len(boxes) > 1))
@@ -198,7 +232,7 @@ def _figure(images: Tensor, boxes: Sequence[tuple[str, Tensor]], groups: Sequenc
         mosaic.image(row, 0, image)
         for colour, box in boxes:
             mosaic.box(row, 0, size, box[row].tolist(), colour)
-    mosaic.scale_bar(len(images) - 1, 0, size)
+    mosaic.scale_bar(len(images) - 1, 0, size, shrunk=shrink)
     first = 1
     for group in groups:
         several = len(group.columns) > 1

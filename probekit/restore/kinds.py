@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from probekit.data.split import check_depth
+from probekit.models import torch_hub
 from probekit.models.backbones import find_stem, grey, normalisation, timm_config
 from probekit.models.checkpoint import Checkpoint
 from probekit.models.encoder import Encoder, check_takes, load_encoder
@@ -177,6 +178,11 @@ def _meant(name: str) -> str:
     if path.is_file():
         own = {".onnx": f"onnx:{name}", ".py": f"py:{path.stem}:FUNCTION"}
         return quote(own[path.suffix]) if path.suffix in own else f"timm:NAME --weights {quote(name)}"
+    if model := torch_hub.known(last):
+        file = f"timm:{model.timm} --weights FILE"
+        if not model.hf:
+            return f"{file}, with the file of weights that the model's authors publish"
+        return f"hf:{model.hf} --allow-download, or with the authors' file of weights --encoder {file}"
     return quote(f"hf:{last}" if REPOSITORY.fullmatch(last) else f"timm:{last or name}")
 
 

@@ -1,5 +1,6 @@
 """Encoders from elsewhere and from runs, opened for Python; or kept: a run folder for one that was not trained here."""
 
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -116,8 +117,7 @@ def _keep(
     runs: Path,
     console: Console,
 ) -> Run:
-    stem = Path(asked.encoder.rpartition(":")[2]).name if kind_of(asked.encoder).place else None
-    stem = stem or asked.encoder.rpartition(":")[2].replace("/", "-")
+    stem = called(asked.encoder)
     weights = "" if asked.weights is None else str(asked.weights)
     model = {**made.encoder.spec, "weights": weights}
     content = imported(made.method, model, dataset, seed=asked.seed)
@@ -138,6 +138,13 @@ def _keep(
     save_encoder(run.encoder, made.encoder, header)
     console.print(f"made {run.path}, an imported run")
     return run
+
+
+def called(name: str) -> str:
+    """The first part of the name of a run of an encoder that was not trained here; of "hf:." the folder's own name."""
+    last = name.rpartition(":")[2]
+    placed = is_outside(name) and kind_of(name).place is not None
+    return (Path(os.path.abspath(Path(last).expanduser())).name if placed else "") or last.replace("/", "-")
 
 
 def _is_of(run: Run, content: Mapping[str, Any], encoder: Encoder, size: tuple[int, int]) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from probekit.branches.base import Branch, BranchPool
-from probekit.branches.lcr import LCR, BilinearPool, pooling_warnings
+from probekit.branches.base import BilinearPool, Branch, BranchPool, has_maps
+from probekit.branches.lcr import LCR, pooling_warnings
 from probekit.models.encoder import Encoder
 from probekit.models.layers.read import Layers, read_at
 from probekit.models.pooling import AttentionPool, GlobalAveragePool, GlobalMaxPool, NormPool
@@ -55,11 +55,9 @@ def pooled(encoder: Encoder, pool: str | None, parts: Parts = NO_PARTS) -> Encod
     if pool is None:
         return encoder
     encoder.pooling, encoder.repooled = pooling(pool, encoder, parts).eval(), True
-    if isinstance(encoder.pooling, BilinearPool):
-        encoder.dim *= encoder.pooling.filters
-    if isinstance(encoder.pooling, ProjectionPool):
-        device = next(encoder.pooling.head.parameters()).device
-        encoder.dim = encoder.pooling.head(torch.zeros(1, encoder.dim, device=device)).shape[1]
+    if isinstance(encoder.pooling, (BilinearPool, ProjectionPool)):
+        device = next(encoder.pooling.parameters()).device
+        encoder.dim = encoder.pooling(torch.zeros(1, encoder.dim, 1, 1, device=device))[0].shape[1]
     encoder.has_map = POOLS[pool].averages
     return encoder
 
@@ -100,8 +98,8 @@ def _branch(encoder: Encoder, parts: Parts) -> nn.Module:
 
 
 def _bilinear(encoder: Encoder, parts: Parts) -> nn.Module:
-    found = next((branch for branch in parts.branches if isinstance(branch, LCR)), None)
-    return BilinearPool(found) if found else _lacking("bilinear", "the branch lcr", parts)
+    found = next(filter(has_maps, parts.branches), None)
+    return BilinearPool(found) if found else _lacking("bilinear", "the branch lcr or lewel", parts)
 
 
 def _projection(encoder: Encoder, parts: Parts) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from probekit.h5 import DatasetInfo
 from probekit.models.encoder import save_encoder
-from probekit.restore.load import NO_DATA, imported
+from probekit.restore.load import NO_DATA, called, imported
 from probekit.restore.opened import Opened, OpenedRun, stamp_of
 from probekit.run import Run, create_run
 from probekit.weights import LAST
@@ -44,7 +44,7 @@ def in_a_run(opened: Opened, info: DatasetInfo | None) -> Iterator[OpenedRun]:
     with TemporaryDirectory(prefix="probekit-") as folder:
         model = {**opened.header["spec"], "weights": ""}
         content = imported(opened.header["method"], model, data, seed=opened.seed or 0)
-        run = create_run(Path(folder) / opened.name.rpartition(":")[2].replace("/", "-"), content, overwrite=False)
+        run = create_run(Path(folder) / called(opened.name), content, overwrite=False)
         header = {**opened.header, "dataset_hash": data["hash"], "classes": classes}
         save_encoder(run.encoder, opened.plain, header)
         yield OpenedCopy(run, opened, header)

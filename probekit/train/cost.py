@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-from probekit.branches.base import begin_on_noise, has_loss, running_branches
+from probekit.branches.base import begin_on_noise, has_loss, running_branches, sources_of
 from probekit.config import Config
 from probekit.methods.base import Method, Step
 from probekit.restore.build import build_method
@@ -191,22 +191,25 @@ def step_cost(config: Config, *, channels: int, size: tuple[int, int], classes: 
         method = build_method(config, channels=channels, classes=classes).train()
         stride = method.encoder.stride
     begin_on_noise(method, config.train.epochs, images=batch, size=size)
-    parts = dict.fromkeys(PARTS, Counted()) | {"views": _made(recipe, batch, channels, size, stride)}
+    parts = dict.fromkeys(PARTS, Counted())
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to_empty(device="cpu")
+        sources, parts["views"] = _pasted(method, recipe, torch.empty(batch, channels, *size, dtype=torch.uint8))
         views = _empty_views(recipe, batch, channels, size, stride)
         kept: list[Tensor] = []
         with sorted_by_part(parts), saved_for_backward(kept):
             with torch.autocast("cpu", torch.bfloat16, enabled=config.train.precision == "bf16"):
                 step = method.step(views)
+                step.views = views
                 loss, more = _with_branches(method, step, views.inputs)
             loss.backward()  # type: ignore[no-untyped-call]
         parts["health"] = count(
             lambda: batch_health(step.features.pooled, batch) | projection_health(step.projections, batch)
         )
         parts["optimizer"] = _update(config, method)
+    parts["views"] += _made(recipe, batch, sources, channels, size, stride)
     if more:
-        parts["views"] += _made(recipe.first, more, channels, size, stride)
+        parts["views"] += _made(recipe.first, more, more, channels, size, stride)
     least = [parts[name] for name in (*MODEL, "losses")]
     flops, elements, launches = (sum(getattr(c, name) for c in least) for name in ("flops", "elements", "launches"))
     trained = [p for p in method.parameters() if p.requires_grad]
@@ -227,10 +230,19 @@ def _with_branches(method: Method, step: Step, x: Tensor) -> tuple[Tensor, int]:
     return loss, more
 
 
-def _made(recipe: Recipe, batch: int, channels: int, size: tuple[int, int], stride: int) -> Counted:
-    """What the views of a batch take, on meta tensors."""
+def _pasted(method: Method, recipe: Recipe, images: Tensor) -> tuple[int, Counted]:
+    """From how many images the views of a batch are cut, and what it takes to paste them."""
+    index = torch.zeros(len(images), dtype=torch.int64)
+    found = [images]
+    branches, generator = running_branches(method), torch.Generator()
+    spent = count(lambda: found.append(sources_of(branches, index, images, recipe, generator)))
+    return len(found[-1]), spent
+
+
+def _made(recipe: Recipe, batch: int, sources: int, channels: int, size: tuple[int, int], stride: int) -> Counted:
+    """What the views of a batch take, cut from so many images, on meta tensors."""
     with torch.device("meta"):
-        images = torch.empty(batch, channels, *size, dtype=torch.uint8)
+        images = torch.empty(sources, channels, *size, dtype=torch.uint8)
         maker = ViewMaker(recipe, images.shape[1:], size=size, stride=stride)
     return count(lambda: maker(images, maker.draw(batch, meta_generator())))
 
@@ -321,7 +333,8 @@ def _empty_views(recipe: Recipe, batch: int, channels: int, size: tuple[int, int
 
     def empty(n: int, size: tuple[int, int]) -> Views:
         x = torch.empty(n, batch, channels, *size)
-        return Views(x, x, torch.empty(0), torch.empty(0), torch.zeros(batch, dtype=torch.int64))
+        boxes, flipped = torch.zeros(n, batch, 4, dtype=torch.int64), torch.zeros(n, batch, dtype=torch.bool)
+        return Views(x, x, boxes, flipped, torch.zeros(batch, dtype=torch.int64))
 
     views = empty(recipe.views, size)
     for kind in recipe.crops:

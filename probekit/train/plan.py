@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from probekit import ranks
-from probekit.branches.base import active_branches
+from probekit.branches.base import active_branches, needs_masks
 from probekit.config import Config, fitted, resolve
+from probekit.data.foreground import foreground
 from probekit.data.split import DeviceSplit, Photographs, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
     batch_that_fits,
@@ -26,7 +28,7 @@ from probekit.device import (
 from probekit.h5 import DatasetInfo, verify
 from probekit.methods.base import Method
 from probekit.models.encoder import check_takes
-from probekit.registry import METHODS, get
+from probekit.registry import BRANCHES, METHODS, get
 from probekit.restore.build import build_method, check_labels, on_device, size_notes, start_from_weights, with_normalise
 from probekit.settings import Asked, overridden, typed
 from probekit.train.logged import chosen
@@ -100,7 +102,14 @@ def open_placed(info: DatasetInfo, name: str, config: Config, device: torch.devi
     with told(f"the images of split {name}", device, remedy):
         train = name == "train"  # of the others test crops alone are seen, wherever they have room
         placement = data.placement if train or info.splits[name].crop is None else "auto"
-        return open_split(info.path, name, device, max_size=data.max_size, placement=placement, cut=train)
+        cut = train and not masked(config)
+        return open_split(info.path, name, device, max_size=data.max_size, placement=placement, cut=cut)
+
+
+def masked(config: Config) -> bool:
+    """Whether training needs the masks of the file, which those of photographs are of the test crop alone."""
+    kinds = {name: get(BRANCHES, "branch", name) for name in config.branches}
+    return any(needs_masks(kind) and kind.takes_part(config.branches[name]) for name, kind in kinds.items())
 
 
 def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch.device) -> Method:
@@ -115,6 +124,8 @@ def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch
             check_takes(method.encoder, size)
     for branch in active_branches(method):
         branch.check_size((train.images.shape[-2], train.images.shape[-1]))
+        if needs_masks(type(branch)):
+            branch.take_masks(partial(training_masks, info, n=len(train), max_size=config.data.max_size))
     if len(train) < config.train.batch_size:
         raise ValueError(
             f"expected at least {config.train.batch_size} training images (one batch), found {len(train)}"
@@ -124,6 +135,18 @@ def prepare(config: Config, train: DeviceSplit, info: DatasetInfo, device: torch
         unite(method, config.train.batch_size)
     with told("the weights", device, smaller_model(config)):
         return on_device(method, device)
+
+
+def training_masks(info: DatasetInfo, mask: str, *, n: int, max_size: int) -> torch.Tensor:
+    """What `foreground` gives of train; a ValueError if no image has any, so that a branch would do nothing."""
+    found = foreground(info, "train", mask, n=n, max_size=max_size)
+    if not found.any():
+        called = f"mask {mask!r}" if mask else "masks"
+        raise ValueError(
+            f"expected a foreground in some images of train, found the {called} of {info.path} empty in all of them; "
+            "choose another mask or file, or leave the branch out"
+        )
+    return found
 
 
 def unite(method: Method, batch_size: int) -> None:
@@ -177,6 +200,8 @@ def announce(planned: Planned, console: Console) -> None:
         announce_precision(config, device, console)
     for note in planned.notes:
         console.print(note)
+    if planned.info.splits["train"].crop is not None and masked(config):
+        console.print("views are cut out of the test crop of each photograph, which the masks of the file are of")
     announce_streaming(planned.train, console)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from probekit.branches.base import Branch, active_branches, has_loss, running_branches
+from probekit.branches.base import Branch, active_branches, has_loss, running_branches, sources_of
 from probekit.config import Config
 from probekit.data.split import Images, Photographs, StreamedImages, feed, shrunk
 from probekit.methods.base import Method, Step
@@ -99,7 +99,8 @@ class TrainingStep:
 
     def views(self, index: Tensor, images: Tensor) -> Views:
         """Augmented views of a batch of images; arguments as for the step."""
-        return self.make(images, self._drawn(self.maker, len(images)), self._placement(index))
+        given = sources_of(running_branches(self.method), index, images, self.maker.recipe, self.generator)
+        return self.make(given, self._drawn(self.maker, len(index)), self._placement(index))
 
     def _drawn(self, maker: ViewMaker, images: int, copies: int = 1) -> Drawn:
         """Draws for so many images of each process, each so many times; what this one needs of it."""
@@ -126,6 +127,7 @@ class TrainingStep:
         if self.labels is not None:
             views.labels = self.labels[index]
         step = self.method.step(views)
+        step.views = views
         for branch in running_branches(self.method):
             more = branch.companions(index, self.generator)
             if more is not None:

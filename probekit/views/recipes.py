@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from probekit.config import SIDE, ViewsConfig
 from probekit.ranks import mine
-from probekit.registry import nearest
+from probekit.registry import check_named
 from probekit.views.batched import uniforms
 from probekit.views.corrupt import CORRUPTIONS, CorruptionTables, corrupt_as, corruption_of, corruption_shapes
 from probekit.views.crops import TRIES, CropTables, Placement, areas_, boxes_of, resized
@@ -91,7 +91,7 @@ RECIPES: dict[str, Recipe] = {
     "supervised": Recipe("crop and flip, one view an image", (Crops(1, colour=None),)),
     # Where the class is a side, a place or a size, which mirrors and crops change. No crop has twice the image's area,
     # so each is what torchvision takes then: the whole image, of one more oblong than 4 to 3 its middle.
-    "whole": Recipe("the image as it is, one view", (Crops(1, (2.0, 2.0), None),), flip=0.0),
+    "whole": Recipe("the whole image, one view", (Crops(1, (2.0, 2.0), None),), flip=0.0),
     "moco-v2": Recipe("crop, flip, mild jitter and blur", (_torchvision(2, (0.2, 1.0), MOCO),)),
     "byol": Recipe(
         "an unequal pair: one always blurred, the other at times solarised",
@@ -118,8 +118,7 @@ def recipe_named(recipe: str | Recipe) -> Recipe:
     """A recipe, or that of a name; a ValueError if there is none of this name."""
     if not isinstance(recipe, str):
         return recipe
-    if recipe not in RECIPES:
-        raise ValueError(nearest("recipe", recipe, RECIPES))
+    check_named("recipe", recipe, RECIPES)
     return RECIPES[recipe]
 
 
@@ -246,11 +245,11 @@ class ViewMaker(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, drawn: Drawn, placement: Placement | None = None) -> "Views":
-        """The views of images uint8 [B, C, H, W] as drawn, a pure function; `placement` as for `make_views`.
+        """The views of images uint8 [B, C, H, W], or of one for each view [V * B, C, H, W], as drawn: a pure function.
 
-        Of crops that were cut before, [B, `packing.bytes`], the boxes are not known: 0.
+        Of crops that were cut before, [B, `packing.bytes`], the boxes are not known: 0. `placement`: see `make_views`.
         """
-        batch = len(images)
+        batch = len(drawn.flipped) // sum(kind.n for kind in self.recipe.crops)
         if self.cut:
             boxes = torch.zeros(len(drawn.flipped), 4, dtype=torch.int64, device=images.device)
         else:
@@ -265,7 +264,8 @@ class ViewMaker(nn.Module):
             if self.cut:
                 x = changed(self.packing.crops(images, number), drawn.flipped[rows], changes)
             else:
-                x = _augment(images, (boxes[rows], drawn.flipped[rows], *changes), tables)
+                own = images[rows] if len(images) > batch else images
+                x = _augment(own, (boxes[rows], drawn.flipped[rows], *changes), tables)
             x = x.view(-1, batch, self.channels, *tables.size)
             made.append(Views(x, x, boxes[rows].view(-1, batch, 4), drawn.flipped[rows].view(-1, batch)))
         views = made[0]

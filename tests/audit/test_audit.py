@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from probekit.audit import geometry, measure
+from probekit.audit import draw, geometry, measure
 from probekit.audit.asked import Chosen, chosen
 from probekit.audit.measure import NUMBERS, Pair, Scenes, audit, counted, read_scenes, scenes_of, tallied
 from probekit.audit.sides import sides
@@ -20,6 +21,7 @@ from probekit.audit.tables import audit_blocks
 from probekit.config import ViewsConfig
 from probekit.data.truth import Truth
 from probekit.output.document import Table
+from probekit.output.mosaic import GAP
 from probekit.views import recipes
 from probekit.views.recipes import RECIPES, Crops, Recipe, Views
 from tests.datasets import noise_npz, small_shapes
@@ -174,6 +176,19 @@ def test_enlargement_counts_pixels_of_the_file(landolt: Truth) -> None:
     assert found["kept"]["mean"] == pytest.approx(1, abs=1e-6)
 
 
+def test_the_scale_bar_counts_pixels_of_the_file(landolt: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last line, whose images of 64 px are averaged to 16."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(draw, "save", lambda figure, out: drawn.append(figure))
+    recipes = [Chosen("identity", views_config("identity", 32), 1024), Chosen("mirror", views_config("mirror", 16), 16)]
+    draw.draw_audit(landolt, recipes, seed=0, out=Path("a.png"))
+    (text,) = [text for text in drawn[0].axes[0].texts if text.get_text().endswith(" px")]
+    (bar,) = drawn[0].axes[0].lines
+    ends = np.asarray(bar.get_xdata())
+    assert text.get_text() == "16 px"
+    assert (ends[1] - ends[0]) / (1 - 2 * GAP) == pytest.approx(16 / 64)
+
+
 def test_a_name_is_a_recipe_or_a_method_under_a_preset() -> None:
     (method,) = chosen("barlow-twins", preset="quick", settings=[])
     assert (method.name, method.views.recipe, method.views.max_size, method.max_size) == (
@@ -199,6 +214,9 @@ def test_the_command_prints_a_table_and_draws(tmp_path: Path) -> None:
     assert "opening: nothing of it is left in" in text
     assert "next: probekit pretrain swav --data data/landolt.h5" in text
     assert (tmp_path / "data/landolt-audit-swav.png").exists()
+    given = "--data data/landolt.h5 --preset quick --set views.jitter=0"
+    other = typed("audit", "swav", "--n", "2", *given.split(), cwd=tmp_path)
+    assert other.stdout.endswith(f"next: probekit pretrain swav {given}\n")
     asked = ("audit", "swav", "--n", "12", "--json", "--seed", "3")
     first, again = (json.loads(typed(*asked, cwd=tmp_path).stdout) for _ in range(2))
     assert first == again

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from probekit.branches.base import Branch, attach, branches_of
+from probekit.branches.base import Branch, attach, branches_of, needs_masks
 from probekit.branches.lcr import LCR
+from probekit.branches.lewel import LEWEL
 from probekit.branches.xcorr import XCorr
 from probekit.methods.base import Method
 from probekit.methods.momentum import MomentumMethod
@@ -26,7 +27,7 @@ KINDS: dict[str, type[Branch]] = {name: get(BRANCHES, "branch", branch_named(nam
 POOLS = [name for name in NAMES if KINDS[name].pool is not Branch.pool]
 LOSSES = [name for name in NAMES if KINDS[name].loss is not Branch.loss]
 WITHOUT = [name for name in NAMES if name not in LOSSES]
-ATTACHED = [(m, b) for m in METHODS for b in LOSSES if m != "reconstruction"]
+ATTACHED = [(m, b) for m in METHODS for b in LOSSES if KINDS[b].needs <= get(METHODS, "method", m).provides]
 
 
 def kinds(method: Method) -> dict[str, set[str]]:
@@ -61,9 +62,12 @@ def test_losses_are_finite_and_gradients_are_where_they_belong(name: str, branch
     found = with_gradient(method)
     # All of the encoder but its attention pooling, which the map does not pass.
     reached = {n for n in names["encoder"] if not n.startswith("encoder.pooling")}
-    assert found == fitted | reached, "and no head, no target"
+    used = {id(p) for head in attached.uses for p in head.parameters()}
+    coupled = {n for n, p in method.named_parameters() if id(p) in used}
+    assert bool(coupled) == isinstance(attached, LEWEL), "the projection says where to pool"
+    assert found == fitted | reached | coupled, "and no other head, no target"
     total = sum(float(p.grad.abs().sum()) for n, p in method.named_parameters() if n in fitted and p.grad is not None)
-    assert total > 0
+    assert (total > 0) == bool(fitted)
 
     method.zero_grad(set_to_none=True)
     step._gradients(torch.arange(8), step.images[:8])
@@ -163,7 +167,7 @@ def test_a_method_without_a_loss_of_the_embedding_is_refused_by_name(branch: str
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("branch", [name for name in BRANCHES if "map" in KINDS[name].needs])
 def test_an_encoder_without_a_map_is_refused_by_name(branch: str) -> None:
     method = build_method(configured("simclr"), channels=1)
     method.encoder.has_map = False
@@ -192,10 +196,15 @@ def test_state_survives_a_file(name: str, branch: str) -> None:
     file.seek(0)
     other = build_method(configured(name, branch), channels=1)
     other.load_state_dict(torch.load(file, weights_only=True))
-    assert any(key.startswith(f"branches.{only(step.method).name}.") for key in step.method.state_dict())
     image = torch.rand(2, 1, 32, 32)
     step.method.eval(), other.eval()
     mine, theirs = only(step.method), only(other)
+    kept = [key for key in step.method.state_dict() if key.startswith(f"branches.{mine.name}.")]
+    if needs_masks(KINDS[branch]):  # which the dataset has
+        assert not kept
+        theirs.take_masks(lambda name: mine.masks)
+    else:
+        assert kept
     assert mine.resting == theirs.resting
     torch.testing.assert_close(dict(theirs.named_buffers()), dict(mine.named_buffers()), rtol=0, atol=0)
     if branch in POOLS:

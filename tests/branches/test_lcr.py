@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probekit.branches.lcr import LCR, BilinearPool, rationale
+from probekit.branches.base import BilinearPool
+from probekit.branches.lcr import LCR, rationale
 from probekit.methods.base import Step
 from probekit.models.encoder import Encoder
 from probekit.models.pooling import weighted_mean

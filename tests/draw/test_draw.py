@@ -258,6 +258,12 @@ def test_next_runs() -> None:
     assert CliRunner().invoke(app, words[1:]).exit_code == 0
 
 
+def test_what_to_type_next_keeps_what_was_typed() -> None:
+    given = "--data data/rect-tri.h5 --pool max --n 11 --seed 1"
+    done = CliRunner().invoke(app, ["draw", "conrec-rect-tri", *given.split()])
+    assert f"next: probekit draw conrec-rect-tri {given} --as tsne" in done.stdout
+
+
 def test_umap_learn_takes_what_it_is_given_and_its_absence_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "umap")
     spec = importlib.util.find_spec("umap")

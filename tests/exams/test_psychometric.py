@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.stats import beta, binom, chi2, norm
 from sklearn.metrics import roc_auc_score
 
-from probekit.exams.psychometric import Grid, Threshold, areas, difference, means, orders, resampled, threshold
+from probekit.exams.psychometric import Fit, Grid, Threshold, areas, difference, means, orders, resampled, threshold
 from probekit.statistics import auc
 
 LEVELS = 2.0 ** np.linspace(0, 3, 7)
@@ -117,7 +117,18 @@ def test_fits_are_of_rows_and_their_curves_pass_through_the_threshold() -> None:
         np.testing.assert_allclose(at, share, atol=1e-9)
 
 
-@pytest.mark.parametrize(("n", "shared", "spread"), [(40, 0.0, 0.5), (40, 0.9, 0.5), (160, 0.5, 0.25), (40, 0.5, 0.1)])
+@pytest.mark.parametrize(
+    ("n", "shared", "spread"),
+    [
+        (40, 0.0, 0.5),
+        (40, 0.9, 0.5),
+        (160, 0.5, 0.25),
+        (40, 0.5, 0.1),
+        (160, 0.0, 0.1),
+        (40, 0.0, 0.05),
+        (40, 0.5, 1.0),
+    ],
+)
 def test_thresholds_are_unbiased_and_their_intervals_cover(n: int, shared: float, spread: float) -> None:
     """Of 40 observers 38 should be held; 34 are a chance of 4 %. A spread of .1 octave rises between two levels."""
     rng, held, off = np.random.default_rng(1), 0, []
@@ -157,13 +168,54 @@ def test_what_lies_beyond_the_levels_is_said_to_and_never_extrapolated() -> None
     assert (above.log2_draws <= 3).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers_have_no_threshold(value: float) -> None:
+    values = np.random.default_rng(0).normal(size=(2, 3, 20)).astype(np.float32)
+    values[1, 2, 7] = value
+    with pytest.raises(ValueError, match="expected finite features of test pairs, found NaN or infinity"):
+        threshold([1, 2, 4], values, seed=0)
+
+
 def test_a_curve_that_rises_between_two_levels_is_known_to_lie_there_and_no_better() -> None:
     values = np.zeros((1, 7, 80))
     values[:, 3:, 1::2] = 1.0
     found = threshold(LEVELS, values, seed=0)
     assert found.steep
-    assert found.ci == pytest.approx((LEVELS[2], LEVELS[3]))
+    gap = np.log2(LEVELS[2]), np.log2(LEVELS[3])
+    low, high = np.log2(found.ci)
+    assert gap[0] < low < gap[0] + 0.15
+    assert gap[1] - 0.15 < high < gap[1]
     assert not threshold(LEVELS, observer(2.0, n=40, seed=0), seed=0).steep
+
+
+def test_where_a_steep_curve_rises_is_known_better_near_a_level() -> None:
+    """The answers at that level tell: half a gap away nothing does."""
+
+    def width(px: float) -> float:
+        found = [threshold(LEVELS, observer(px, n=160, seed=seed, spread=0.1), draws=100, seed=0) for seed in range(5)]
+        return float(np.mean([np.log2(each.ci[1] / each.ci[0]) for each in found]))
+
+    assert width(LEVELS[3]) < 0.15
+    assert width(LEVELS[3] * 2**0.25) > 0.2
+
+
+def test_a_profile_is_that_of_plain_loops() -> None:
+    """The thresholds of all functions whose likelihood by scipy is as near the highest as a wider interval has it."""
+    shares, n = np.array([0.5, 0.55, 0.5, 0.65, 0.9, 1.0, 0.95]), 40
+    grid = Grid(LEVELS, fine=True)
+    chosen = np.random.default_rng(0).choice(len(grid.octaves), 4000, replace=False)
+    grid.all = Fit(grid.all.mu[chosen], grid.all.sd[chosen], grid.all.lapse[chosen])
+    grid.octaves, grid.odds, grid.wrong = grid.octaves[chosen], grid.odds[:, chosen], grid.wrong[:, chosen]
+    grid.lapse_prior = grid.lapse_prior[chosen]
+    found = []
+    for mu, sd, lapse in zip(grid.all.mu, grid.all.sd, grid.all.lapse, strict=True):
+        p = np.clip(0.5 + (0.5 - lapse) * norm.cdf((np.log2(LEVELS) - mu) / sd), 1e-5, 1 - 1e-5)
+        likelihood = float(binom.logpmf(shares * n, n, p).sum() + beta.logpdf(lapse, 1, 20))
+        found.append((likelihood, mu + sd * norm.ppf(0.25 / (0.5 - lapse))))
+    highest = max(found)[0]
+    held = [px for likelihood, px in found if likelihood >= highest - 1.1**2 * chi2.ppf(0.95, 1) / 2]
+    assert grid.profile(shares, n) == pytest.approx((min(held), max(held)), abs=0.02)
+    assert max(held) - min(held) > 0.2
 
 
 def test_differences_are_paired() -> None:

@@ -95,9 +95,12 @@ def test_a_broken_read_out_fails(broken: Callable[..., Readout], check: str, mon
     assert not all(row["passed"] for row in QUICK[check](0))
 
 
-def test_a_broken_interval_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probekit.exams.psychometric.WIDER", 0.3)
-    assert not all(row["passed"] for row in QUICK["simulated observers"](0))
+@pytest.mark.parametrize(("broken", "steep"), [({"WIDER": 0.3, "DROP": 0.1}, False), ({"DROP": 0.01}, True)])
+def test_a_broken_interval_fails(broken: dict[str, float], steep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in broken.items():
+        monkeypatch.setattr(f"probekit.exams.psychometric.{name}", value)
+    rows = [row for row in QUICK["simulated observers"](0) if "coverage" in row["name"]]
+    assert not all(row["passed"] for row in rows if ("steep" in row["name"]) == steep)
 
 
 def test_closed_forms_of_block_means_are_those_of_simulated_noise() -> None:

@@ -57,8 +57,10 @@ def test_each_run_has_its_result_and_all_are_in_one_picture(home: Path, plain_pi
         assert json.loads((home / f"runs/{name}/results/heatmap-last.json").read_text()) == found[name]
         assert found[name]["command"] == f"probekit heatmap {name} --maps cam --n 8 --perturb 0"
     assert (home / "reports/maps-a+b.png").exists()
-    done = typed(home, "a", "c", "--data", "data/two.h5", *FEW, "--out", "side.png")
+    best = ("--checkpoint", "best_val")
+    done = typed(home, "a", "c", "--data", "data/two.h5", *best, *FEW, "--out", "side.png")
     assert done.exit_code == 0, done.output
+    assert "next: probekit exam a c --checkpoint best_val   or   probekit report a c   (" in done.output
     assert "picture side.png" in done.output
     assert (home / "side.png").exists()
 

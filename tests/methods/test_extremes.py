@@ -20,7 +20,7 @@ SMALL = {"model.width": 4, "model.depth": 2, "train.batch_size": BATCH, "train.e
 NARROW = {"hidden": 8, "projection_dim": 8, "bottleneck": 8, "prototypes": 4, "out": 6, "queue": 4, "clusters": 2}
 EXTREMES: dict[type, list[Any]] = {int: [-1, 0, 1], float: [-1.0, 0.0, 1e-8, 1.0, 1e3], bool: [False, True]}
 PARTS: list[tuple[str, str | None]] = [(name, None) for name in METHODS]
-PARTS += [("moco-v2", name) for name in ("lcr", "lcr-sam-bilinear", "lcr-mlp", "xcorr")]
+PARTS += [("moco-v2", name) for name in ("lcr", "lcr-sam-bilinear", "lcr-mlp", "xcorr", "lewel")]
 
 
 def epoch(method: str, branch: str | None, given: dict[str, Any]) -> list[float]:

@@ -161,6 +161,7 @@ def test_a_name_with_several_normalisations_needs_a_tag() -> None:
     ("name", "stem", "says"),
     [
         ("timm:resnet5", "imagenet", "did you mean timm:resnet50"),
+        ("timm:dino_vits16", "imagenet", "did you mean timm:vit_small_patch16_224.dino"),
         ("timm:hf-hub:timm/resnet18.a1_in1k", "imagenet", "unknown model of timm"),
         ("timm:mixer_s16_224", "imagenet", "takes images of many sizes"),
         ("timm:test_convnext", "small", "expected a resnet or a densenet for model.stem small, found test_convnext"),

@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs/notebooks"
 NAMES = ("exam", "probe", "heatmap", "generator")
-SECONDS = 280  # of a cell
+SECONDS = 280  # of a cell, its output and the start of a kernel: on a busy machine each may wait
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -24,7 +24,8 @@ def run(book: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "OMP_NUM_THREADS")}
     os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     try:
-        NotebookClient(found, timeout=SECONDS, resources={"metadata": {"path": str(folder)}}).execute()
+        patience = dict.fromkeys(("timeout", "startup_timeout", "iopub_timeout"), SECONDS)
+        NotebookClient(found, **patience, resources={"metadata": {"path": str(folder)}}).execute()
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)

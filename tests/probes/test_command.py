@@ -376,7 +376,7 @@ def test_an_option_of_another_one_is_not_ignored(home: Path, words: tuple[str, s
 
 
 def test_what_to_type_next_keeps_what_was_typed(home: Path) -> None:
-    words = "--data data/rect-tri.h5 --checkpoint epoch-0001 --pool max"
+    words = "--data data/rect-tri.h5 --checkpoint epoch-0001 --pool max --seed 1"
     done = sure("probe", "a", *words.split(), "--no-baselines")
     assert done.endswith(f"next: probekit heatmap a {words}   or   probekit probe a {words} --protocol fixed\n")
 
@@ -402,6 +402,30 @@ def test_cross_validation_needs_no_test_split(home: Path) -> None:
     assert found["cv"]["rows"][0]["n"] == 60
     held = read_split(home / "data/rect-tri.h5", "train").labels
     assert found["cv"]["rows"][0]["labels"] == (None if held is None else held.tolist())
+
+
+def test_a_head_is_trained_anew_in_each_fold_of_train(home: Path) -> None:
+    """ConRec's Table 2, APTOS: the row of random weights is of a network that is trained from these."""
+    drop(home, "test")
+    words = ("--cv", "2", "--repeats", "1", "--metric", "kappa", "--cv-sgd", "aptos")
+    found = probe_json(*words)["cv"]
+    assert read_result(found).name == "cv"
+    assert (home / "runs/a/results/cv-aptos-last.json").exists()
+    assert "the encoder too (lr 5e-05); Adam, lr 5e-05, constant" in found["how"]
+    assert "zoom 0.85 to 1.15, black around, mirrored both ways, ordinal targets" in found["how"]
+    trained, random, chance = found["rows"]
+    assert [row["name"] for row in found["rows"]] == ["simclr last", "random weights", "chance"]
+    assert set(trained["decodings"]) == set(random["decodings"]) == set(chance["decodings"]) == {"cumulative"}
+    scores = [read_result(found).scores(row) for row in (trained, random, chance)]
+    assert scores[0].keys() == scores[1].keys() == scores[2].keys(), "chance stands beside what it is chance of"
+    assert (trained["recipe"], trained["protocol"]) == ("aptos", "aptos")
+    [name, *_] = read_result(found).scores(trained)
+    assert name == "cross-validated aptos kappa, cumulative"
+    plain = probe_json(*words[:-2], "--all-checkpoints", "--no-baselines")["cv"]
+    assert plain["rows"][0]["decodings"].keys() == {"cumulative", "plain"}
+    probe_json(*words, "--all-checkpoints", "--no-baselines")
+    stems = ("cv-tuned-last", "cv-aptos-last", "all-checkpoints-tuned-cv-last", "all-checkpoints-tuned-cv-aptos-last")
+    assert all((home / f"runs/a/results/{stem}.json").exists() for stem in stems), "all stay"
 
 
 def several_labels(path: Path) -> Path:
@@ -506,6 +530,12 @@ def test_a_value_that_an_option_has_not_is_refused_with_those_that_it_has(words:
     done = typed("probe", "a", *words)
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_grades_are_not_learned_from_several_labels_an_image(home: Path) -> None:
+    several_labels(home / "data/voc.h5")
+    done = typed("probe", "a", "--data", "data/voc.h5", "--sgd", "aptos")
+    assert "expected one grade an image for --sgd aptos, found several labels; type: --sgd voc" in str(done.exception)
 
 
 def test_a_head_is_never_left_out_in_silence(home: Path) -> None:

@@ -223,3 +223,24 @@ def test_a_grade_that_a_fold_lacks_is_no_error() -> None:
     part = graded(40, 5)
     y = np.where(np.arange(40) == 7, 4, np.minimum(part.y, 3))
     assert row(Part(part.x, y))["n"] == 40
+
+
+@pytest.mark.parametrize(
+    ("asked", "known"),
+    [
+        (CrossValidation(), {"cross-validated accuracy, plain"}),
+        (
+            CrossValidation(metric="kappa"),
+            {f"cross-validated {metric}, {way}" for metric in ("kappa", "accuracy") for way in ("cumulative", "plain")},
+        ),
+        (CrossValidation(sgd="conrec"), {"cross-validated conrec accuracy, plain"}),
+        (
+            CrossValidation(metric="kappa", sgd="aptos"),
+            {"cross-validated aptos kappa, cumulative", "cross-validated aptos accuracy, cumulative"},
+        ),
+    ],
+)
+def test_its_numbers_are_known_by_name_before_it_is_measured(asked: CrossValidation, known: set[str]) -> None:
+    """A sweep asks for a score by name, and would train for hours for one that no decoding gives."""
+    assert set(asked.named()) == known
+    assert not asked.measures("cross-validated aptos kappa, plain")

@@ -329,6 +329,15 @@ def test_pixels_of_a_cell_are_its_features() -> None:
     assert pixel_maps(torch.rand(1, 3, 128, 128), (2, 2)).shape == (1, 3 * 16 * 16, 2, 2)
 
 
+FLAT = """
+from torch import nn
+
+def network() -> nn.Module:
+    first = nn.Conv2d(1, 4, 4, 4)
+    return nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+"""
+
+
 def typed(*words: object) -> Any:
     return CliRunner(env={"COLUMNS": "120"}).invoke(app, [str(word) for word in words])
 
@@ -350,6 +359,19 @@ def test_as_it_is_typed_on_a_generated_set_and_refused_without_masks(
     names = [row["name"] for row in json.loads(done.stdout)["depth"]["rows"] if "depth" not in row]
     assert "chance" in names
     assert not {"pixels", "position alone", "masks in cells"} & set(names), "they belong to the last layer's grid"
+    Path("flat.py").write_text(FLAT)
+    flat = ("--encoder", "py:flat:network", "--data", info.path, "--protocol", "fixed")
+    assert str(typed("probe", *flat, "--dense").exception).endswith(
+        "which gives one embedding an image; type: --layer 1, the last of its layers that has one"
+    )
+    done = typed("probe", *flat, "--dense", "--layer", "all", "--json")
+    assert done.exit_code == 0, done.output or done.exception
+    found = json.loads(done.stdout)
+    assert "dense" not in found, "the encoder itself has no map"
+    assert "Left out: dense probe of 3, 4." in found["depth"]["how"]
+    scores = {row["name"]: row["scores"].keys() for row in found["depth"]["rows"] if row["kind"] == "encoder"}
+    dense = {name: any(score.startswith("mIoU") for score in kept) for name, kept in scores.items()}
+    assert dense == {"0": True, "1": True, "3": False, "4": False}
     noise_npz(Path("noise.npz"))
     assert typed("import", "noise.npz", "--out", "data/noise.h5").exit_code == 0
     done = typed("probe", *network, "--data", "data/noise.h5", "--dense")

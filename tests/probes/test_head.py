@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from probekit.data.split import StreamedImages
 from probekit.models import Encoder
-from probekit.probes.head import INIT_SD, head_loss, train_head
+from probekit.probes.cross_validation import cross_validate, divide
+from probekit.probes.head import INIT_SD, class_logits, folds_trainer, head_loss, train_head
 from probekit.probes.measurements.sgd import RECIPES, SGD, Recipe
+from probekit.probes.protocol import Part
 
 CPU = torch.device("cpu")
 
@@ -157,6 +159,66 @@ def test_fine_tuning_leaves_out_an_image_that_is_alone_in_its_batch() -> None:
     assert np.isfinite(trained(recipe, encoder=Normed()).losses).all()
 
 
+def test_ordinal_targets_are_learned_by_adam_as_written_out() -> None:
+    """ConRec authors' code of APTOS: grade k as k + 1 ones; Adam as Kingma and Ba write it."""
+    recipe = replace(RECIPES["aptos"], epochs=3, batch_size=20, lr=0.1, zoom=None, encoder_lr=0.0)
+    found = trained(recipe)
+    seeds = [int(s.generate_state(1)[0]) for s in np.random.SeedSequence(0).spawn(3)]
+    shade = shades()[:, 0, 0, 0].double() / 255
+    x = torch.stack([torch.ones_like(shade), shade, torch.ones_like(shade)], 1)
+    weight = torch.empty(3, 2).normal_(std=INIT_SD, generator=torch.Generator().manual_seed(seeds[2])).double()
+    theta = torch.cat([weight, torch.zeros(3, 1)], 1)
+    reached = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=torch.float64)[LABELS]
+    first, second = torch.zeros_like(theta), torch.zeros_like(theta)
+    for step in range(1, 4):
+        logits = x @ theta.T
+        loss = -(reached * logits.sigmoid().log() + (1 - reached) * (-logits).sigmoid().log()).mean()
+        assert found.losses[step - 1] == pytest.approx(loss.item(), rel=1e-4)
+        gradient = (logits.sigmoid() - reached).T @ x / reached.numel()
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        theta = theta - 0.1 * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+    np.testing.assert_allclose(found.logits, (x @ theta.T).numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_logits_of_grades_are_how_likely_their_targets_are() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    ones = np.tri(4)  # grade k is k + 1 ones
+    likely = [
+        [np.prod(np.where(ones[k], 1 / (1 + np.exp(-row)), 1 / (1 + np.exp(row)))) for k in range(4)] for row in logits
+    ]
+    ours = torch.from_numpy(class_logits(logits, RECIPES["aptos"])).softmax(1)
+    theirs = np.array(likely) / np.sum(likely, axis=1, keepdims=True)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    assert class_logits(logits, RECIPES["voc"]) is logits
+
+
+def test_each_fold_has_a_head_of_its_own_that_has_not_seen_it() -> None:
+    """Against a head that is trained by hand on the rest; the last grade is decoded as by the authors."""
+    recipe = replace(RECIPES["aptos"], epochs=40, batch_size=8, lr=0.05, encoder_lr=0.0)
+    said: list[tuple[tuple[int, int], int]] = []
+    predict = folds_trainer(
+        Mean(), shades(), LABELS, classes=3, recipe=recipe, seed=5,
+        progress=lambda place, done, total: said.append((place, done)),
+    )  # fmt: skip
+    part = Part(np.ones((20, 2)), LABELS)
+    row = cross_validate(
+        "row", "encoder", part, classes=("a", "b", "c"), protocol="aptos", seed=5, folds=4, repeats=2, predict=predict
+    )
+    assert row["decodings"].keys() == {"cumulative"}
+    assert row["decodings"]["cumulative"]["kappa"]["mean"] > 0.5
+    assert {place for place, _ in said} == {(repeat, fold) for repeat in range(2) for fold in range(4)}
+    for repeat in range(2):
+        held = divide(LABELS, folds=4, seed=5, repeat=repeat)
+        for fold in range(4):
+            seed = int(np.random.SeedSequence([5, repeat, fold]).generate_state(1)[0])
+            alone = train_head(
+                Mean(), (shades(), LABELS), shades()[np.flatnonzero(held == fold)], classes=3, recipe=recipe, seed=seed,
+                score=lambda logits: 0.0, progress=lambda done, total: None, among=held != fold,
+            )  # fmt: skip
+            grades = [max(0, sum(value > 0 for value in row) - 1) for row in alone.logits.tolist()]
+            assert np.array(row["predicted"]["cumulative"][repeat])[held == fold].tolist() == grades
+
+
 def test_several_labels_an_image_leave_the_difficult_ones_out() -> None:
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([[0, 1, 255, 0], [1, 1, 0, 255], [255] * 4, [0, 0, 0, 0], [1, 255, 1, 0], [0, 1, 0, 1]])
@@ -182,6 +244,20 @@ def test_one_seed_one_result_wherever_the_images_are() -> None:
 def test_a_rate_that_diverges_says_so() -> None:
     with pytest.raises(ValueError, match=r"expected a finite loss, found .* in epoch .*; try a lower --lr"):
         trained(Recipe("", 50, 8, 1e20, weight_decay=1.0))
+    predict = folds_trainer(
+        Mean(), shades(), LABELS, classes=3, recipe=Recipe("", 50, 8, 1e20, weight_decay=1.0), seed=5,
+        progress=lambda place, done, total: None,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"expected a finite loss, found .*; try another --cv-sgd"):
+        predict(np.arange(20) > 4, np.arange(20) <= 4, (0, 0))
+
+
+def test_an_encoder_is_not_trained_on_one_image() -> None:
+    """Batch norm cannot be, of maps of one cell, and torch says so in its own words."""
+    one = np.arange(20) == 3
+    with pytest.raises(ValueError, match=r"expected 2 images with a known label or more .* as voc does, found 1"):
+        trained(RECIPES["voc"], among=one)
+    assert len(trained(few("conrec"), among=one).losses) == few("conrec").epochs
 
 
 def test_recipes_change_only_what_is_asked() -> None:

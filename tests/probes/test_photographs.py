@@ -80,6 +80,8 @@ def test_probe_says_the_crop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     again = json.loads(typed(folder, monkeypatch, *shlex.split(found["command"])[1:], "--json", "--no-baselines"))
     assert again["linear"]["rows"] == found["rows"]
     assert {"linear-tuned-last.json", "linear-tuned-last-24-24.json"} <= {p.name for p in run.results.iterdir()}
+    said = typed(folder, monkeypatch, "probe", "run", "--no-baselines", "--test-crop", "24:24")
+    assert said.endswith("next: probekit probe run --test-crop 24:24 --protocol fixed\n"), "maps are of the file's own"
     page = folder / "report.html"
     typed(folder, monkeypatch, "report", "run", "--out", str(page))
     text = page.read_text()

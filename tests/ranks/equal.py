@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from probekit import ranks
+from probekit.branches.base import branches_of
 from probekit.config import resolve
 from probekit.data.split import DeviceSplit, Images, StreamedImages, open_split
 from probekit.h5 import Split
@@ -42,6 +43,8 @@ BESIDE: dict[str, dict[str, Any]] = {
     "dino": {"method.freeze": 0.0},
     "xcorr": {"branch.xcorr.clusters": 5, "branch.xcorr.lr_share": 1.0},
     "contrastive-crop": {"branch.contrastive-crop.warmup": 0.0},
+    "cvsa": {"branch.cvsa.share": 0.7},
+    "dilo": {"branch.dilo.share": 0.7, "branch.dilo.background": "any"},
 }
 
 
@@ -96,6 +99,10 @@ def trainer_of(names: Sequence[str], options: dict[str, Any]) -> Trainer:
         pixels = StreamedImages(pixels.__getitem__, pixels.shape, torch.device("cpu"))
     if kept_whole:
         pixels = whole_images()
+    masks = noise(IMAGES, 1, SIDE, SIDE, seed=1)
+    masks[..., : SIDE // 4, :] = 0  # so that regions are no whole images
+    for branch in branches_of(built):
+        branch.take_masks(lambda name: masks)
     labels = (np.arange(IMAGES) % 3).astype(np.int64)
     split = DeviceSplit("train", pixels, Split(np.zeros(0, np.uint8), labels, {}, None), "device")
     monitor = Monitor(split, None, None, seed=0)

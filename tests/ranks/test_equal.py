@@ -21,11 +21,20 @@ WITH: list[Case] = [
     ((method, branch), {}) for method in METHODS for branch in ("lcr", "xcorr") if method != "reconstruction"
 ]
 CROPS: list[Case] = [((method, "contrastive-crop"), {}) for method in ("conrec", "swav")]
+PASTED: list[Case] = [
+    (("moco-v2", "dilo"), {}),
+    (("swav", "xcorr", "dilo"), {"streamed": True}),
+    (("moco-v2", "cvsa"), {}),
+    (("byol", "cvsa"), {"streamed": True}),
+]
 OTHERS: list[Case] = [
     (("moco-v2",), {"method.group": 32}),  # one group, of all processes
     (("moco-v2",), {"method.group": 2}),  # several groups a process
     (("moco-v2",), {"method.queue": 0}),
     (("byol", "lcr-dual-pooling"), {}),
+    (("moco-v2", "lewel"), {}),
+    (("byol", "lewel"), {}),
+    (("simclr", "lewel"), {}),
     (("simclr", "lcr-mlp"), {"branch.lcr.norm": True, "branch.lcr.cam_scale": "raw"}),
     (("swav", "lcr", "xcorr", "contrastive-crop"), {}),
     (("simclr", "xcorr"), {"streamed": True}),
@@ -35,7 +44,7 @@ OTHERS: list[Case] = [
     (("simclr", "xcorr"), {"branch.xcorr.stages": "before", "branch.xcorr.bank": "augmented"}),
     (("simclr", "lcr"), {"branch.lcr.reduction": "sum", "branch.lcr.cam_scale": "raw", "branch.lcr.group": 4}),
 ]
-CASES: list[Case] = [*WITHOUT, *WITH, *CROPS, *OTHERS]
+CASES: list[Case] = [*WITHOUT, *WITH, *CROPS, *PASTED, *OTHERS]
 
 
 @pytest.fixture(scope="module")

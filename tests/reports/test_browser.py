@@ -33,6 +33,7 @@ FLAGS = [
     "--disable-sync",
 ]
 PNG = b"\x89PNG\r\n\x1a\n"
+PATIENCE = 150_000  # ms, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext
     with sync_api.sync_playwright() as playwright:
         profile = tmp_path_factory.mktemp("profile")
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, headless=True, args=FLAGS, accept_downloads=True
+            profile, executable_path=CHROMIUM, headless=True, args=FLAGS, accept_downloads=True, timeout=PATIENCE
         )
+        context.set_default_timeout(PATIENCE)
         yield context
         context.close()
 

@@ -197,7 +197,7 @@ def test_the_installed_command_needs_nothing_declared_for_timm(home: Path) -> No
     """In an interpreter of its own: this one has imported torchvision already."""
     command = str(Path(sys.executable).with_name("probekit"))
     arguments = ["probe", "--encoder", "timm:test_resnet", "--no-baselines", "--data", "data/shapes.h5", *QUICK]
-    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([command, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert Run(Path("runs/test_resnet-shapes")).read()["state"] == "imported"
 
@@ -514,6 +514,10 @@ def test_mistakes_are_one_line_and_leave_no_folder(home: Path, arguments: list[s
         "torchvision:resnet18": "timm:resnet18",
         "facebook/dinov2-small": "hf:facebook/dinov2-small",
         "hf-hub:timm/vit_tiny@main": "hf:timm/vit_tiny@main",
+        "dinov2_vits14": "hf:facebook/dinov2-small --allow-download, or with the authors' file of weights --encoder "
+        "timm:vit_small_patch14_dinov2 --weights FILE",
+        "dinov3_vits16": "timm:vit_small_patch16_dinov3 --weights FILE, with the file of weights that the model's "
+        "authors publish",
         "a folder": "'hf:a folder'",
         "data/shapes.h5": "timm:NAME --weights data/shapes.h5",
         "mine.py": "py:mine:FUNCTION",

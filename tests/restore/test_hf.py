@@ -114,6 +114,16 @@ def test_a_run_keeps_what_is_needed_to_open_it_again(
     assert "gradcam" in out
 
 
+def test_the_folder_that_one_is_in_gives_a_run_its_name(
+    folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    said("probe", "--encoder", "hf:.", "--data", str(data), "--no-baselines")
+    assert [path.name for path in Path("runs").iterdir()] == ["tiny-vit-shapes"]
+    monkeypatch.chdir("runs")
+    assert probekit.probe("hf:..", data, baselines=False)["linear"].to_dict()["run"] == "tiny-vit"
+
+
 def summed(images: Any) -> torch.Tensor:
     """Grey images for weights of three channels: the mean over the channels is taken off, which all share here."""
     return reference(images)

@@ -34,6 +34,7 @@ from tests.datasets import edited
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--set", "model.width=8", "--set", "model.depth=3"]
 LCR, XCORR = ["--branch", "lcr", "--set", "branch.lcr.k=3"], ["--branch", "xcorr", "--set", "branch.xcorr.clusters=4"]
+LEWEL = ["--branch", "lewel", "--set", "branch.lewel.k=3"]
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("plain_pictures", "few_baselines", "few_strengths")
 
@@ -67,6 +68,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sure("pretrain", "simclr", *QUICK, *XCORR, "--name", "xcorr")
         sure("pretrain", "conrec", *QUICK, *LCR, *XCORR, "--name", "both")
         sure("pretrain", "simclr", *QUICK, "--name", "plain")
+        sure("pretrain", "byol", *QUICK, *LEWEL, "--set", "method.keep=target", "--name", "lewel")
     return folder
 
 
@@ -103,7 +105,7 @@ def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
     method = opened(home, run).whole
     x = images(home).float() / 255
     with torch.no_grad():
-        features: Features = method.encoder(x)
+        features: Features = method.get_submodule(method.kept)(x)
         phi = features.map
         if pool is None or pool == "attention":
             return features.pooled
@@ -117,11 +119,17 @@ def defined(home: Path, run: str, pool: str | None) -> torch.Tensor:
             share = (lengths - low) / (high - low)
             mean: torch.Tensor = (share * phi).sum((2, 3)) / share.sum((2, 3))
             return mean
-        branch: Any = next(iter(method.branches.values()))
+        branch: Any = next(iter(method.kept_branches))
         if pool == "branch":
             weights = branch.maps(features)[:, None]
             pooled: torch.Tensor = (weights * phi).sum((2, 3)) / weights.sum((2, 3))
             return pooled
+        if run == "lewel":
+            outputs = method.projection(phi.permute(0, 2, 3, 1).flatten(0, 2))[:, :12]  # type: ignore[misc]
+            outputs = outputs / outputs.square().sum(1, keepdim=True).sqrt()
+            maps = outputs.view(len(phi), -1, 4, 3).softmax(1)
+            aligned = torch.einsum("ncgk,ngdc->nkgd", maps, phi.view(len(phi), 4, 8, -1))
+            return aligned.flatten(1)
         maps = torch.einsum("kd,ndhw->nkhw", branch.filters.weight.flatten(1), phi).relu()
         return torch.einsum("nkhw,ndhw->nkdhw", maps, phi).mean((3, 4)).flatten(1)
 
@@ -133,7 +141,7 @@ def test_every_pooling_that_is_named_can_be_made() -> None:
 
 CASES = [("lcr", p) for p in (None, "gap", "max", "branch", "bilinear")]
 CASES += [("xcorr", "branch"), ("both", "attention"), ("both", "gap"), ("both", "branch"), ("plain", "max")]
-CASES += [("plain", "norm"), ("both", "norm")]
+CASES += [("plain", "norm"), ("both", "norm"), ("lewel", "branch"), ("lewel", "bilinear")]
 
 
 @pytest.mark.parametrize(("run", "pool"), CASES)
@@ -208,7 +216,15 @@ def test_kept_encoders_pool_as_the_one_asked_for(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "pool"), [("lcr", "branch"), ("both", "attention"), ("plain", "norm"), ("lcr", "max"), ("lcr", "bilinear")]
+    ("run", "pool"),
+    [
+        ("lcr", "branch"),
+        ("both", "attention"),
+        ("plain", "norm"),
+        ("lcr", "max"),
+        ("lcr", "bilinear"),
+        ("lewel", "branch"),
+    ],
 )
 def test_heatmaps_under_a_pooling(home: Path, run: str, pool: str) -> None:
     words = ["heatmap", run, "--pool", pool, "--n", "2", "--perturb", "0", "--json"]
@@ -291,7 +307,9 @@ def test_refusals_are_one_line(home: Path, command: str) -> None:
         command, "plain", "--pool", "branch"
     )
     for run in ("plain", "xcorr"):
-        assert f"{run}: expected the branch lcr for --pool bilinear" in told(command, run, "--pool", "bilinear")
+        assert f"{run}: expected the branch lcr or lewel for --pool bilinear" in told(
+            command, run, "--pool", "bilinear"
+        )
     assert "expected an encoder with attention pooling, found one without" in told(
         command, "lcr", "--pool", "attention"
     )

@@ -1,7 +1,8 @@
 """Stands in for probekit in tests of what happens to a sweep's children: the same folders in milliseconds, no torch.
 
 As a script it is a child (`pretrain`, `probe`, `heatmap`); `in_place` lets the real sweep command have such children.
-Scores are a function of (run, epoch). `method.alpha=13` fails after an epoch, and 14 is killed then, once.
+Scores are a function of (run, epoch). `method.alpha=13` fails after an epoch, and 14 is killed then, once. STUB_HOLD=2:
+the second epoch waits until the run is asked to stop, or a file `go` is there: no test depends on how long one takes.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from probekit.config import resolve  # noqa: E402
 from probekit.run import Run, create_run, write_json  # noqa: E402
 
 FAILS, DIES = 13.0, 14.0
+FOREVER = 200.0  # seconds: longer than any test waits, and none is left behind for good
 
 
 class Method:
@@ -74,7 +76,8 @@ def train(run: Run) -> None:
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
     for epoch in range(done + 1, settings["train"]["epochs"] + 1):
-        time.sleep(float(os.environ.get("STUB_SLEEP", "0")))
+        if str(epoch) == os.environ.get("STUB_HOLD"):
+            hold(stop)
         if stop:
             run.update(state="interrupted")
             sys.exit("error: stopped, all saved")
@@ -87,6 +90,12 @@ def train(run: Run) -> None:
         if settings["method_options"]["alpha"] == DIES and done == 0:
             os.kill(os.getpid(), signal.SIGKILL)
     run.update(state="finished")
+
+
+def hold(stop: list[int]) -> None:
+    until = time.monotonic() + FOREVER
+    while not stop and not Path("go").exists() and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def probe(options: Namespace) -> None:

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
@@ -53,15 +54,15 @@ ASK = ("--preset", "quick", "--epochs", "4", "--jobs", "2")
 
 
 def sweep_as_a_command() -> None:
-    """In a child: its own children are started as anybody's, as scripts."""
-    os.environ["STUB_SLEEP"] = "0.2"
+    """In a child: its own children are started as anybody's, as scripts, and hold before their second epoch."""
+    os.environ["STUB_HOLD"] = "2"
     with stub.in_place():
         probekit()
 
 
 @contextlib.contextmanager
 def begun(*arguments: str, cwd: Path) -> Iterator[BaseProcess]:
-    """A sweep at work in a child, of runs that take a while; its errors are in `err`."""
+    """A sweep at work in a child, of runs that hold; its errors are in `err`."""
     files = {"out": cwd / "out", "err": cwd / "err"}
     process = SERVER.Process(target=typed, args=(sweep_as_a_command, "sweep", *arguments), kwargs={"cwd": cwd, **files})
     process.start()
@@ -69,10 +70,13 @@ def begun(*arguments: str, cwd: Path) -> Iterator[BaseProcess]:
     process.join()
 
 
-def sweep(*arguments: str, cwd: Path, sleep: float = 0.0) -> tuple[int, str, str]:
-    """The sweep command in this process, with stubs as its children: exit code, output, error."""
-    os.environ["STUB_SLEEP"] = str(sleep)
-    with contextlib.chdir(cwd), stub.in_place(), forked_children(stub.main):
+def sweep(*arguments: str, cwd: Path, hold: int = 0) -> tuple[int, str, str]:
+    """The sweep command in this process, with stubs as its children: exit code, output, error.
+
+    `hold`: the epoch before which they wait to be stopped.
+    """
+    held = patch.dict(os.environ, STUB_HOLD=str(hold))
+    with contextlib.chdir(cwd), stub.in_place(), forked_children(stub.main), held:
         done = CliRunner().invoke(cli.app, ["sweep", *arguments])
     if done.exception is not None and not isinstance(done.exception, ValueError):
         raise done.exception
@@ -81,7 +85,7 @@ def sweep(*arguments: str, cwd: Path, sleep: float = 0.0) -> tuple[int, str, str
 
 
 def wait_for(there: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 150
     while not there():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -177,6 +181,7 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(home: Path, unbroken: Path) ->
     code, _, err = sweep("s.toml", "--resume", cwd=home)
     assert code == 1
     assert "expected runs/s-rt-simclr-seed0 for this command alone, found process " in err
+    (home / "go").touch()
     locks = [Run(home / "runs" / name).lock("train") for name in RUNS]
     wait_for(lambda: not any(map(holder, locks)))
     code, _, err = sweep("s.toml", "--resume", cwd=home)
@@ -186,8 +191,11 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(home: Path, unbroken: Path) ->
     assert [json.loads(line)["epoch"] for line in metrics] == [1, 2, 3, 4]
 
 
-def test_a_time_limit_saves_and_stops(home: Path, unbroken: Path) -> None:
-    code, _, err = sweep("s.toml", *ASK, "--only", "rt", "--limit-minutes", "0.03", cwd=home, sleep=0.7)
+def test_a_time_limit_saves_and_stops(home: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour is over once two runs are at work."""
+    clock = SimpleNamespace(sleep=time.sleep, monotonic=lambda: time.monotonic() + 3600 * at_work(home))
+    monkeypatch.setattr(jobs, "time", clock)
+    code, _, err = sweep("s.toml", *ASK, "--only", "rt", "--limit-minutes", "60", cwd=home, hold=2)
     assert code == 1
     assert err.endswith(" probekit sweep s.toml --resume --only rt\n")
     assert err.startswith("error: stopped by the time limit, 0 of 4 runs finished, all saved; to go on type:")

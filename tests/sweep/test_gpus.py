@@ -143,7 +143,7 @@ def test_a_job_goes_to_the_gpu_with_fewest(
 def test_children_see_one_gpu_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s.toml").write_text(FILE)
     monkeypatch.setenv("STUB_GPUS", "3 GPU-11111111")
-    code, _, err = sweep("s.toml", *ASK, cwd=tmp_path, sleep=0.05)
+    code, _, err = sweep("s.toml", *ASK, cwd=tmp_path)
     assert (code, err) == (0, "")
     seen = {log.stem: re.findall(r"on GPU (\S+)", log.read_text()) for log in tmp_path.glob("sweeps/s/logs/*.log")}
     assert {gpu for gpus in seen.values() for gpu in gpus} == {"3", "GPU-11111111"}

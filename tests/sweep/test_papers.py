@@ -111,14 +111,17 @@ def test_lcr_table_1_has_its_variants_with_the_numbers_of_table_4() -> None:
         "MoCo v2 -Bilinear": "moco-v2-bilinear@bilinear",
         "SAM-SSL": "moco-v2-sam",
         "SAM-SSL-Bilinear": "moco-v2-sam-bilinear@bilinear",
+        "DiLo": "moco-v2-dilo",
+        "CVSA": "moco-v2-cvsa",
         "ContrastiveCrop": "moco-v2-crop",
+        "LEWEL": "moco-v2-lewel@bilinear",
         "Ours-MultiTask": "moco-v2-lcr",
         "Ours": "moco-v2-lcr@branch",
         "Ours+ContrastiveCrop": "moco-v2-lcr-crop@branch",
     }
-    assert cells.keys() - called.keys() <= {"DiLo", "CVSA", "LEWEL", "Ours-DualPooling", "ine mou", "Method"}
+    assert cells.keys() - called.keys() <= {"Ours-DualPooling", "ine mou", "Method"}
     for there, side in called.items():
-        beside = floats(cells[there])
+        beside = [None if cell == "-" else float(cell) for cell in cells[there]]
         assert numbers(fourth, TOP1, side) + numbers(fourth, RANK1, side) == beside
         if split_pooled(side)[0] in by_name:
             assert numbers(ours, TOP1, side) + numbers(ours, RANK1, side) == beside

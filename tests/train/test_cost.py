@@ -266,11 +266,12 @@ def test_a_branch_costs_what_it_adds(name: str) -> None:
     one = resolve("simclr", kind, preset="quick", seed=0, options=small)
     two = resolve("simclr", kind, preset="quick", seed=0, options=small, branches=[name])
     without, with_it = (step_cost(config, channels=1, size=(32, 32)) for config in (one, two))
-    if name == "contrastive-crop":  # places what is there already
+    if name in ("contrastive-crop", "dilo"):  # which change where views are cut, or from what
         assert (with_it.parameters, with_it.flops) == (without.parameters, without.flops)
         assert with_it.memory["weights"] > without.memory["weights"]
+        assert (with_it.parts["views"].bytes > without.parts["views"].bytes) == (name == "dilo")
         return
-    assert with_it.parameters > without.parameters
+    assert (with_it.parameters > without.parameters) == (name != "cvsa")  # which has none
     assert with_it.flops > without.flops
     if name == "xcorr":
         factor = (2 + two.branches[name]["positives"]) / 2

@@ -253,7 +253,7 @@ def test_kill_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -
         child = SERVER.Process(target=go_on, args=(part, data))
         child.start()
         if delay is None:
-            child.join(timeout=120)
+            child.join()
             assert child.exitcode == 0
             break
         deadline = time.monotonic() + 200

@@ -6,21 +6,26 @@ Alone: pytest tests/views/test_views.py
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from probekit.output.mosaic import GAP
 from probekit.output.style import COLUMN, PAGE
+from probekit.restore import draw
 from probekit.restore.draw import FRAMES, views_figure
 from probekit.views.corrupt import CORRUPTIONS
 from probekit.views.crops import resize_crops
 from probekit.views.recipes import RECIPES, Recipe, ViewMaker, make_views
 from tests.chance import apply_to_all, noise, seeded, within_five_sigma
+from tests.datasets import small_shapes
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -220,6 +225,21 @@ def test_the_boxes_of_the_picture_are_those_of_the_crops() -> None:
         assert patch.get_x() == pytest.approx(GAP + scale * box[0], abs=1e-6)
         assert patch.get_width() == pytest.approx(scale * (box[2] - box[0]), abs=1e-6)
         assert patch.get_height() == pytest.approx(scale * (box[3] - box[1]), abs=1e-6)
+
+
+def test_the_scale_bar_counts_pixels_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of 64 px are averaged to 16 before they are drawn."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(draw, "save", lambda figure, out: drawn.append(figure))
+    monkeypatch.setattr(draw, "MOST", 16)
+    path = small_shapes(tmp_path / "a.h5", n=4, n_test=4, size=64).path
+    draw.draw_method("simclr", path, out=None, split=None, seed=0)
+    (axes,) = drawn[0].axes
+    (text,) = [text for text in axes.texts if text.get_text().endswith(" px") and text.get_text() != "16x16 px"]
+    (bar,) = axes.lines
+    ends = np.asarray(bar.get_xdata())
+    assert text.get_text() == "16 px"
+    assert (ends[1] - ends[0]) / (1 - 2 * GAP) == pytest.approx(16 / 64)
 
 
 def test_picture_is_of_views_of_the_size_that_is_asked_for() -> None:

@@ -116,17 +116,7 @@ def _opened(source: Path, options: Options, found: Factored) -> Source:
     classes: tuple[str, ...] = ()
     labels: dict[str, list[int]] = {}
     if options.labels != NONE:
-        values = by_name[options.labels].labels()
-        if by_name[options.labels].kind != "class":
-            values = np.array([f"{value:g}" for value in values], object)
-            names = list(dict.fromkeys(f"{value:g}" for value in np.unique(by_name[options.labels].values)))
-            if len(names) == len(values):
-                raise ValueError(
-                    f"expected classes in {options.labels!r} of {source}, found another value for every image; "
-                    f"type --labels {first}"
-                )
-        else:
-            names = [each for each in by_name[options.labels].names if each in set(values.tolist())]
+        values, names = _classes(by_name[options.labels], source, first)
         place = {each: k for k, each in enumerate(names)}
         numbers = {split: np.array([place[value] for value in values[rows]]) for split, rows in splits.items()}
         classes, labels = to_labels(numbers, names, options.labels, name)
@@ -150,6 +140,22 @@ def _opened(source: Path, options: Options, found: Factored) -> Source:
     parameters = {"labels": options.labels} | ({"group": options.group} if options.group else {})
     apart = set_apart(items, options, classes, others)
     return Source(name, classes, apart, found.ignored, parameters=parameters, notes=notes, others=others)
+
+
+def _classes(factor: Known, source: Path, first: str) -> tuple[NDArray[Any], list[str]]:
+    """The values of a factor as the names of classes, and these names in order.
+
+    A ValueError for one that hardly has two images of a value; `first`: what to type in its place.
+    """
+    values, found = factor.labels(), np.unique(factor.values)
+    if factor.kind == "class":
+        return values, [factor.names[place] for place in found.tolist()]
+    names = list(dict.fromkeys(f"{value:g}" for value in found))
+    if 2 * len(names) > len(values):
+        many = "another value for every image"
+        many = many if len(found) == len(values) else f"{len(found):,} values for {len(values):,} images"
+        raise ValueError(f"expected classes in {factor.name!r} of {source}, found {many}; type --labels {first}")
+    return np.array([f"{value:g}" for value in values], object), names
 
 
 def _brightened(found: Factored) -> Callable[[int], Iterator[NDArray[Any]]]:

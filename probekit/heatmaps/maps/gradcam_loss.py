@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from probekit.branches.base import Branch, active_branches, has_loss
+from probekit.branches.base import Branch, active_branches, has_loss, needs_masks
 from probekit.heatmaps.base import AttributionMap, Batch, as_inputs
 from probekit.heatmaps.maps.cam import weigh_channels
 from probekit.heatmaps.maps.gradcam_ssl import of_image
@@ -83,11 +83,11 @@ def loss_notes(method: Method | None) -> list[str]:
     """What to know of the loss that is taken, a line each."""
     found = [] if method is None else filter(has_loss, active_branches(method))
     return [
-        f"gradcam-loss is without the loss of {branch.name}, which asks for images of its training split"
+        f"gradcam-loss is without the loss of {branch.name}, which asks for images or masks of its training split"
         for branch in found
         if _needs_its_split(branch)
     ]
 
 
 def _needs_its_split(branch: Branch) -> bool:
-    return type(branch).companions is not Branch.companions
+    return type(branch).companions is not Branch.companions or needs_masks(type(branch))

@@ -59,6 +59,10 @@ class Probe(Measurement):
     def check(self, conditions: "Conditions") -> None:
         """Refuses what the data cannot give, before anything is computed."""
 
+    def takes(self, opened: "Opened", conditions: "Conditions") -> bool:
+        """Whether it can be measured of this encoder or layer; `check` refuses where it is asked of nothing else."""
+        return True
+
     def how(self, conditions: "Conditions") -> str:
         """How the numbers are obtained, in words."""
         return self.about.format(protocol=PROTOCOLS[conditions.protocol], **self.options)

@@ -28,8 +28,9 @@ class Curve(Probe):
         raise AssertionError  # its rows are of encoders that are opened for it
 
     def protocol(self, conditions: "Conditions") -> str:
-        others = (each.name for each in self._followed(conditions) if each.name != "linear")
-        return "-".join((conditions.protocol, *others))
+        others = [each for each in self._followed(conditions) if each.name != "linear"]
+        words = (word for each in others for word in (each.name, each.protocol(conditions)))
+        return "-".join(dict.fromkeys((conditions.protocol, *words)))
 
     def typed(self, conditions: "Conditions") -> list[str]:
         return [*(word for each in self._followed(conditions) for word in each.typed(conditions)), *self.words]
@@ -47,7 +48,7 @@ class Curve(Probe):
         """A row for each baseline but these, with its scores in all that is followed."""
         found: dict[str, dict[str, Any]] = {}
         for each in self._followed(conditions):
-            for row in rows[each.name]:
+            for row in rows.get(each.name, ()):
                 if row["kind"] == m.BASELINE and row["name"] not in but:
                     found.setdefault(row["name"], {}).update(kept_scores(each, row))
         return [{"name": name, "kind": m.BASELINE, "scores": scores} for name, scores in found.items()]

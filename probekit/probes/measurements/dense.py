@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from probekit import measurement as m
 from probekit.output.document import Cell, Chart, Table, count, drawing, percents, plain, text
 from probekit.probes.measurements.base import Probe
+from probekit.probes.measurements.curves import of_run
+from probekit.probes.measurements.depth import Depth, readable
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class Dense(Probe):
 
     def check(self, conditions: "Conditions") -> None:
         from probekit.h5 import read_info
-        from probekit.probes.scenes import Scenes, known_of
+        from probekit.probes.scenes import known_of
 
         info, opened = conditions.labels.info, conditions.opened
         for split in ("train", "test"):
@@ -81,11 +84,22 @@ class Dense(Probe):
                 f"expected masks for --dense, found none in {info.path}; type: --data FILE, of gen or of a set that "
                 "brings masks along"
             )
-        if opened is not None and Scenes.of(info, opened).grid == (1, 1):
+        if opened is not None and not self.takes(opened, conditions):
+            views, _ = readable(of_run(opened))
+            mapped = [view.weights.layer for view in views if self.takes(view, conditions)]
+            if mapped and Depth.name in conditions.asked:
+                return
+            deep = f"type: --layer {quote(str(mapped[-1]))}, the last of its layers that has one" if mapped else ""
             raise ValueError(
-                f"expected an encoder with a map for --dense, found {opened.name}, which gives one embedding an image; "
-                "type: --layer NAME, one of those that probekit exam shows"
+                f"expected an encoder with a map for --dense, found {opened.name}, which gives one embedding an "
+                f"image; {deep or 'none of its layers has one: leave --dense out'}"
             )
+
+    def takes(self, opened: "Opened", conditions: "Conditions") -> bool:
+        """Whether it gives a map of several cells."""
+        from probekit.probes.scenes import Scenes
+
+        return Scenes.of(conditions.labels.info, opened).grid != (1, 1)
 
     def how(self, conditions: "Conditions") -> str:
         from probekit.probes.scenes import known_of

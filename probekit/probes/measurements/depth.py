@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired
 
 from probekit import measurement as m
-from probekit.output.document import Cell, Chart, Table, count, plain
+from probekit.output.document import Cell, Chart, Table, count, in_a_line, plain
 from probekit.probes.measurements.base import Probe, by_row
 from probekit.probes.measurements.curves import Curve, curve, kept_scores, known, of_run, score_columns
 from probekit.weights import RANDOM
@@ -51,7 +51,12 @@ class Depth(Curve):
             readable(of_run(conditions.opened))
 
     def how(self, conditions: "Conditions") -> str:
-        left_out = [] if conditions.opened is None else readable(of_run(conditions.opened))[1]
+        if conditions.opened is None:
+            return self.about
+        views, left_out = readable(of_run(conditions.opened))
+        for each in self._followed(conditions):
+            without = [str(view.weights.layer) for view in views if not each.takes(view, conditions)]
+            left_out += [f"{in_a_line(each.title)} of {', '.join(without)}"] if without else []
         return " ".join((self.about, *(f"Left out: {line}." for line in left_out)))
 
     def made_of(self, asked: Mapping[str, m.Measurement]) -> dict[str, m.Measurement]:
@@ -62,7 +67,7 @@ class Depth(Curve):
     def rest(self, opened: "Opened", conditions: "Conditions", rows: Mapping[str, list[dict[str, Any]]]) -> None:
         views, _ = readable(of_run(opened))
         followed = self._followed(conditions)
-        beside = {row["name"] for each in followed for row in rows[each.name] if row["kind"] == m.BASELINE}
+        beside = {row["name"] for each in followed for row in rows.get(each.name, ()) if row["kind"] == m.BASELINE}
         rows[self.name] += self._layers(views, "", m.ENCODER, conditions)
         if RANDOM in beside:
             random = opened.beside(conditions.seed, opened.size(conditions.labels.info))
@@ -109,7 +114,7 @@ class Depth(Curve):
             source = Source(f"{prefix}{layer}", kind, partial(view.embed, info), opened=view)
             scores: dict[str, Any] = {}
             for each in self._followed(conditions):
-                if kind == m.ENCODER or RANDOM in each.baselines:
+                if (kind == m.ENCODER or RANDOM in each.baselines) and each.takes(view, conditions):
                     scores |= kept_scores(each, each.row(source, conditions))
             about = {"layer": layer, "depth": view.layers.depth(layer), "dim": view.encoder.dim}
             found.append({"name": source.name, "kind": kind, **about, "scores": scores})

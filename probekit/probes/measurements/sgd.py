@@ -12,7 +12,9 @@ from probekit.probes.measurements.multilabel import FIRST, precision_scores, pre
 from probekit.weights import RANDOM
 
 if TYPE_CHECKING:
-    from probekit.probes.head import Trained
+    import numpy as np
+    from numpy.typing import NDArray
+
     from probekit.probes.measure import Conditions, Source
 
 
@@ -30,6 +32,9 @@ class Recipe:
     weight_decay: float = 0.0
     schedule: str = "constant"  # or "cosine", to 0, or "steps", a tenth after 60 % and after 80 % of epochs
     unit_length: bool = False  # whether features are scaled to length 1 first
+    adam: bool = False  # in place of SGD; it has no momentum to set
+    zoom: tuple[float, float] | None = None  # views are zoomed by so much, and mirrored both ways, in place of cropped
+    ordinal: bool = False  # grade k of K is learned as k + 1 ones, each with a cross-entropy of its own
 
     @property
     def title(self) -> str:
@@ -42,10 +47,13 @@ class Recipe:
         """All of it in a line."""
         encoder = f"the encoder too (lr {self.encoder_lr:g})" if self.encoder_lr else "frozen encoder"
         length = ", features of length 1" if self.unit_length else ""
-        momentum = f"{'Nesterov ' if self.nesterov else ''}momentum {self.momentum:g}"
+        momentum = f", {'Nesterov ' if self.nesterov else ''}momentum {self.momentum:g}"
+        optimizer = f"{'Adam' if self.adam else 'SGD'}, lr {self.lr:g}, {self.schedule}{'' if self.adam else momentum}"
+        views = "crops" if self.zoom is None else f"zoom {self.zoom[0]:g} to {self.zoom[1]:g}, black around"
+        targets = ", ordinal targets" if self.ordinal else ""
         return (
-            f"{encoder}{length}; SGD, lr {self.lr:g}, {self.schedule}, {momentum}, weight decay {self.weight_decay:g}, "
-            f"{self.epochs} epochs of batches of {self.batch_size}"
+            f"{encoder}{length}; {optimizer}, weight decay {self.weight_decay:g}, {self.epochs} epochs of batches of "
+            f"{self.batch_size}; {views}, mirrored{' both ways' if self.zoom else ''}{targets}"
         )
 
 
@@ -60,6 +68,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe("lcr", epochs=100, batch_size=256, lr=30.0, schedule="steps", unit_length=True),
         # XCorr, section 3.3; the text leaves the optimizer open: that of its linear head
         Recipe("voc", epochs=10, batch_size=16, lr=0.05, encoder_lr=1.5e-4, weight_decay=1e-4, schedule="cosine"),
+        # ConRec, table 2, APTOS from random weights: authors' code
+        Recipe("aptos", 25, 32, lr=5e-5, encoder_lr=5e-5, adam=True, zoom=(0.85, 1.15), ordinal=True),
     )
 }
 
@@ -89,7 +99,7 @@ class SGD(Probe):
     recipe: str = m.option(
         "conrec",
         "--sgd",
-        "Also train a linear head by SGD on crops, as a paper does; voc trains the encoder as well.",
+        "Also train a linear head by SGD, as a paper does; aptos and voc train the encoder as well.",
         asks=True,
         choices=tuple(RECIPES),
     )
@@ -99,7 +109,7 @@ class SGD(Probe):
     name = "sgd"
     title = "Linear head by SGD"
     about = (
-        "A linear head on randomly cropped and mirrored images: {summary}. Scored on test after the last epoch; "
+        "A linear head on augmented images: {summary}. Scored on test after the last epoch; "
         "intervals: 95 % over test images."
     )
     shape = SGDRow
@@ -119,6 +129,12 @@ class SGD(Probe):
         """The recipe, with what the user wants otherwise."""
         found = RECIPES[self.recipe]
         return replace(found, epochs=self.epochs or found.epochs, lr=self.lr or found.lr)
+
+    def check(self, conditions: "Conditions") -> None:
+        if self.chosen.ordinal and conditions.labels.info.multilabel:
+            raise ValueError(
+                f"expected one grade an image for --sgd {self.recipe}, found several labels; type: --sgd voc"
+            )
 
     def how(self, conditions: "Conditions") -> str:
         return self.about.format(summary=self.chosen.summary)
@@ -162,7 +178,7 @@ class SGD(Probe):
 def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str, Any]:
     from probekit.data.split import open_split
     from probekit.output.terminal import progress_bar
-    from probekit.probes.head import train_head
+    from probekit.probes.head import class_logits, train_head
 
     assert source.opened is not None
     opened, info = source.opened, conditions.labels.info
@@ -190,7 +206,7 @@ def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str
     return {
         "name": source.name,
         "kind": source.kind,
-        **_scored(trained, truth, conditions),
+        **_scored(class_logits(trained.logits, recipe), truth, conditions),
         "classes": list(info.classes),
         "n_train": known,
         "dim": trained.dim,
@@ -201,21 +217,21 @@ def _row(source: "Source", conditions: "Conditions", recipe: Recipe) -> dict[str
     }
 
 
-def _scored(trained: "Trained", truth: Any, conditions: "Conditions") -> dict[str, Any]:
-    """The scores of the last epoch, with what they were computed from."""
+def _scored(found: "NDArray[np.float32]", truth: Any, conditions: "Conditions") -> dict[str, Any]:
+    """The scores of logits `[N, K]`, with what they were computed from."""
     import numpy as np
     from scipy.special import log_softmax
 
     from probekit.probes.average_precision import score_logits
     from probekit.probes.scores import evaluate
 
-    logits, info = trained.logits.astype(np.float64), conditions.labels.info
+    logits, info = found.astype(np.float64), conditions.labels.info
     kept: dict[str, Any] = {"labels": truth.tolist()}
     if info.multilabel:
-        found = score_logits(logits, truth, classes=info.classes, seed=conditions.seed)
-        return {**found, **kept, "scores": [[float(f"{v:.6g}") for v in row] for row in logits]}
-    found = evaluate(log_softmax(logits, axis=1), truth, seed=conditions.seed)
-    return {**found, "note": "", **kept, "predicted": logits.argmax(axis=1).tolist()}
+        precision = score_logits(logits, truth, classes=info.classes, seed=conditions.seed)
+        return {**precision, **kept, "scores": [[float(f"{v:.6g}") for v in row] for row in logits]}
+    rated = evaluate(log_softmax(logits, axis=1), truth, seed=conditions.seed)
+    return {**rated, "note": "", **kept, "predicted": logits.argmax(axis=1).tolist()}
 
 
 def _accuracy(logits: Any, truth: Any) -> float:

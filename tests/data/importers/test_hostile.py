@@ -149,6 +149,13 @@ def test_x_and_y_of_others_are_no_synbols(tmp_path: Path) -> None:
 def test_a_factor_without_classes_is_no_label_and_lines_on_factors_are_true(tmp_path: Path) -> None:
     mini = FORMATS["Synbols"].make(tmp_path)
     assert_refused(mini.source, tmp_path / "out.h5", "another value for every image", labels="rotation")
+    with h5py.File(mini.source, "r+") as file:  # two of one value, and two that are alike in six digits
+        rows = [json.loads(text) for text in file["y"][:]]
+        for row, value in ((1, 0.0), (3, 0.2000000001)):
+            rows[row]["rotation"] = value
+        file["y"][:] = list(map(json.dumps, rows))
+    told = f"{len(rows) - 1} values for {len(rows)} images"
+    assert_refused(mini.source, tmp_path / "out.h5", told, labels="rotation")
     _, skipped = take(mini.source, tmp_path / "out.h5", labels="char")
     why = {item.path: item.reason for item in skipped}
     assert "how an image was drawn" in why["seed"]
