@@ -19,15 +19,17 @@ SMALL = {
 OFFICIAL = "--subset --skip-broken --size 32"  # of miniatures
 # And more behind those in which a pattern is found, of all patterns; `{}` is the command's number.
 MORE = {
-    "gen (?!--list)": "--n 60 --n-test 60 --size 32",  # enough for the 50 shards of the pages
+    "gen (?!--list)": "--n 60 --n-test 60 --size 32",
     "gen (?!--list|.*--engine)": "--overwrite",
-    "gen .*--engine": "--shards 5",
+    "gen .*--shards": "--shards 5",
+    "gen .*--shard 3": "--shard 3/5",
     "import (cub200|imagenet|voc|cifar100|stl10)": OFFICIAL,
     "import imagenet": "--n-classes 2",
     "import photos/ --size 224": "--size 32 --shard 1/2",
     "pretrain(?!.*--resume)": "--epochs 1 --batch-size 8 --name made{}",
     "pretrain(?!.*(--resume|timm:))": "--set model.width=4 --set model.depth=2",
     "pretrain(?!.*(--resume|--data))": "--data data/rect-tri.h5",
+    "probe .*--sgd": "--epochs 1",
     r"sweep (mine|s)\.toml": "--name sweep{}",
     "sweep table1 --name try": "--set model.width=4 --set model.depth=2 --set train.batch_size=8",
     "sweep .*--resume": "--name begun",
@@ -62,7 +64,7 @@ IN_PLACE = {
     r"\bRUN RUN( RUN)?\b": "RUN m",
     r"\bRUN (?=.*--pool (cls|last4))": "my-vit ",
     r"--layer 9": "--layer 3",
-    r"\bRUN (?=--pool branch)": "m ",
+    r"\bRUN (?=--pool (branch|bilinear))": "m ",
     r"\bRUN (?=.*data/(voc|coco))": "XCORR ",
     r"\bRUN (?=.*--to safetensors,torchvision)": "resnet18-shapes ",
     r"\.\.\.$": "",
@@ -79,6 +81,7 @@ BEFORE = {
 # What lies there before the first of them is typed.
 BESIDE = {
     **dict.fromkeys(("draw", "heatmap", "probe", "exam", "report", "audit", "certify"), "RUN"),
+    "sweep": "data/rect-tri.h5",
 }
 # Typed in another test: which.
 ELSEWHERE = {
@@ -87,10 +90,11 @@ ELSEWHERE = {
     "pretrain swav --gpus 2 --device cpu": "tests/ranks/test_runs.py",  # processes
     "pretrain conrec --log csv,wandb": "tests/train/test_loggers.py",  # a service beside it
     "draw RUN --as umap": "tests/draw/test_draw.py",  # what compiles itself for half a minute
+    "probe RUN --data data/aptos2019.h5 --cv 5": "tests/probes/test_command.py",  # trains in each of 25 folds
     "exam --selftest": "tests/exams/test_selftest.py",  # half a minute
 }
 # What prose has of a command in short.
-MENTIONED = ("gen --n 0", "gen --n-test 0", "pretrain --dry-run")
+MENTIONED = ("probe --cv-sgd", "gen --n 0", "gen --n-test 0", "pretrain --dry-run")
 # Only parsed: why.
 PARSED = {
     "pretrain swav --gpus 4": "four GPUs",
