@@ -188,7 +188,7 @@ def test_the_kept_encoder_needs_no_branch(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("branches", "options", "told"),
     [
-        (("nonsense",), {}, "unknown branch 'nonsense'; known: contrastive-crop, lcr"),
+        (("nonsense",), {}, "unknown branch 'nonsense'; known: contrastive-crop, cvsa, dilo, lcr"),
         (("lcr", "lcr"), {}, "expected each --branch once, found lcr twice"),
         (("lcr", "lcr-sam"), {}, "expected each --branch once, found lcr twice"),
         (("lcr-sam",), {"branch.lcr-sam.k": 3}, "did you mean 'branch.lcr.k'"),
