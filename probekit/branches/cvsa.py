@@ -65,7 +65,8 @@ class CVSA(Pasting):
     def loss(self, step: Step) -> Tensor:
         """The alignment of each view with the other, as the target network sees that where there is one.
 
-        Logs: `inside`, how much of the answers lies on the foreground, and `foreground`, how much of a view that is.
+        Logs: `inside`, how much of the answers lies on the foreground, and `foreground`, how much of a view that is: as
+        much as of even answers.
         """
         assert step.views is not None
         views, batch = step.views.inputs.shape[:2]
@@ -104,5 +105,5 @@ def alignment(key: Tensor, there: Tensor, query: Tensor, here: Tensor, *, temper
     target = here.flatten(1) / total.clamp(min=tiny)[:, None]
     both = (total > 0) & (there.flatten(1).sum(1) > 0)
     divergences = (torch.xlogy(target, target) - target * answers).sum(1)
-    inside = (answers.exp() * (here.flatten(1) > 0)).sum(1)
+    inside = (answers.exp() * here.flatten(1)).sum(1)
     return torch.where(both, divergences, 0).mean(), torch.where(both, inside, 0).mean()

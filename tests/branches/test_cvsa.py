@@ -29,7 +29,7 @@ def by_loops(key: Tensor, there: Tensor, query: Tensor, here: Tensor, temperatur
     answers = [math.exp(cosine / temperature) / total for cosine in cosines]
     shares = [float(here[c]) / float(here.sum()) for c in cells]
     divergence = sum(s * math.log(s / a) for s, a in zip(shares, answers, strict=True) if s)
-    return divergence, sum(a for a, c in zip(answers, cells, strict=True) if here[c])
+    return divergence, sum(a * float(here[c]) for a, c in zip(answers, cells, strict=True))
 
 
 def test_the_alignment_is_that_of_loops() -> None:
