@@ -48,7 +48,7 @@ def run_audit(
     if draws:
         console.print(f"picture {names_of(draw_audit(truth, recipes, seed=seed, out=picture))}")
     method = name if name in METHODS else f"METHOD --set views.recipe={name}" if len(recipes) == 1 else "METHOD"
-    given = ["--data", str(info.path)] + ["--preset", preset] * (preset != "paper")
+    given = [str(info.path)] + ["--preset", preset] * (preset != "paper")
     given += [word for setting in settings for word in ("--set", setting)]
-    console.print(f"next: probekit pretrain {method} {join(given)}")
+    console.print(f"next: probekit pretrain {method} --data {join(given)}")
     return found
