@@ -183,7 +183,7 @@ def test_scores_of_no_single_images_are_paired_by_seed(tmp_path: Path) -> None:
             "detect",
         )
     }
-    assert groups["cv"]["options"] == {"folds": 3, "metric": "kappa", "repeats": 1}
+    assert groups["cv"]["options"] == {"folds": 3, "metric": "kappa", "repeats": 1, "sgd": None}
     kappa = groups["cv"]["scores"][0]
     assert kappa["score"] == "cross-validated kappa, cumulative"
     values: dict[str, list[float]] = {"simclr": [], "conrec": []}
