@@ -14,6 +14,11 @@ from probekit.registry import nearest
 WHOLE = 255  # of a pixel that all of the mask covers
 
 
+def names_of(info: DatasetInfo, mask: str) -> list[str]:
+    """The masks that are the foreground: the one that is named, or all but evidence."""
+    return [mask] if mask else [name for name in info.mask_names if not name.startswith(EVIDENCE)]
+
+
 def foreground(info: DatasetInfo, split: str, mask: str, *, n: int, max_size: int) -> Tensor:
     """How much of each pixel a mask covers, uint8 `[n, 1, H, W]` on the CPU, of the first n images of a split.
 
@@ -29,7 +34,7 @@ def foreground(info: DatasetInfo, split: str, mask: str, *, n: int, max_size: in
         )
     if mask and mask not in info.mask_names:
         raise ValueError(nearest("mask", mask, info.mask_names))
-    wanted = [mask] if mask else [name for name in info.mask_names if not name.startswith(EVIDENCE)]
+    wanted = names_of(info, mask)
     if not wanted:
         names = ", ".join(info.mask_names)
         raise ValueError(

@@ -70,7 +70,8 @@ class CrossValidation(Probe):
         divide(part.y, folds=self.folds, seed=0, repeat=0, groups=part.groups)
 
     def how(self, conditions: "Conditions") -> str:
-        order = f" (grades: {grades(conditions.classes)})" if self.metric == "kappa" else ""
+        graded = self.metric == "kappa" or (self.sgd is not None and RECIPES[self.sgd].ordinal)
+        order = f" (grades: {grades(conditions.classes)})" if graded else ""
         probe = f"Linear probe, protocol {PROTOCOLS[conditions.protocol]}"
         fitted = probe if self.sgd is None else f"Linear head ({RECIPES[self.sgd].summary}), trained anew in each fold"
         return self.about.format(**self.options | {"fitted": fitted, "metric": METRICS[self.metric] + order})
@@ -113,7 +114,8 @@ class CrossValidation(Probe):
 
         def say(place: tuple[int, int], done: int, total: int) -> None:
             if done == total:
-                conditions.console.print(f"  {source.name}: fold {place[1] + 1} of division {place[0] + 1} is trained")
+                told = f"repeat {place[0] + 1} of {self.repeats}, fold {place[1] + 1} of {self.folds}"
+                conditions.console.print(f"  {source.name}: {told} is trained")
 
         return folds_trainer(
             opened.encoder,
