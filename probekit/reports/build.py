@@ -92,7 +92,8 @@ def _section(run: Run, reader: Measurement, result: Result, key: str, number: in
     """One result; those after the first of a measurement are folded, and say in their title what they are of."""
     options = "".join(f"{told}, " for told in reader.unusual(result["options"]))
     what = f"protocol {result['protocol']}, {options}checkpoint {result['checkpoint']}, on {result['data']}"
-    whole = f"{result['how']} Data: {result['data']}, encoder after {result['after']}; seed {result['seed']}."
+    stage = result["after"] if result["after"] == IMPORTED else f"after {result['after']}"
+    whole = f"{result['how']} Data: {result['data']}, encoder {stage}; seed {result['seed']}."
     told = [*map(doc.Note, reader.sentences(result))]
     notes = [doc.Note(line) for line in (*result.get("certificate", ()), *result["notes"])]
     blocks = [*told, *_shown(run, reader, result, f"{key}-{number}"), *notes]

@@ -183,7 +183,7 @@ def test_an_encoder_of_timm_is_probed_looked_into_and_reported() -> None:
     again = result("probe", "test_resnet-shapes", *QUICK)
     assert again["rows"][0]["accuracy"] == probed["rows"][0]["accuracy"]
     page = run("report", "test_resnet-shapes", "--format", "md").stdout
-    assert "imported" in page
+    assert "encoder imported; seed 0" in page
     assert "--resume" not in page
     second = result("probe", "--encoder", "timm:test_resnet", "--seed", "1", "--data", "data/shapes.h5", *QUICK)
     assert second["run"] == "test_resnet-shapes-2"
