@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.data.split import CPU
+from probekit.h5 import DatasetInfo
 from probekit.methods.base import AddOn, Method, Rate, Step, Suited
 from probekit.models.encoder import Features
 from probekit.views.crops import Placement
@@ -123,6 +124,10 @@ class Branch(AddOn):
 
         `masks`: gives `probekit.data.foreground.foreground` of the training images; a ValueError where there is none.
         """
+
+    def note(self, info: DatasetInfo) -> str | None:
+        """What is said of it where a run on a dataset begins, a line; None is nothing."""
+        return None
 
     def paste(self, index: Tensor, images: Tensor, views: int, generator: torch.Generator) -> Tensor | None:
         """What the views of a batch's images are cut from in their place, uint8 `[V * B, C, H, W]`; None is the images.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from probekit.branches.base import Branch, Masks, active_branches, put
+from probekit.data.foreground import names_of
+from probekit.h5 import DatasetInfo
 from probekit.methods.base import Method
 from probekit.ranks import gathered, size
 from probekit.views.paste import Background, Paste, draw_paste
@@ -45,6 +47,12 @@ class Pasting(Branch):
     def take_masks(self, masks: Masks) -> None:
         """Keeps those of every training image."""
         put(self, masks=masks(self.mask).to(self.masks.device))
+
+    def note(self, info: DatasetInfo) -> str:
+        """Which masks are the foreground."""
+        return (
+            f"{self.name}: the foreground is what these masks of the file show: {', '.join(names_of(info, self.mask))}"
+        )
 
     def paste(self, index: Tensor, images: Tensor, views: int, generator: torch.Generator) -> Tensor:
         """What the views of images are cut from."""

@@ -12,9 +12,8 @@ from rich.filesize import decimal
 
 from probekit import ranks
 from probekit.branches.base import active_branches, needs_masks
-from probekit.branches.pasting import Pasting
 from probekit.config import Config, fitted, resolve
-from probekit.data.foreground import foreground, names_of
+from probekit.data.foreground import foreground
 from probekit.data.split import DeviceSplit, Photographs, check_depth, check_divisible, open_split, shrunk
 from probekit.device import (
     batch_that_fits,
@@ -202,9 +201,8 @@ def announce(planned: Planned, console: Console) -> None:
     for note in planned.notes:
         console.print(note)
     for branch in active_branches(planned.method):
-        if isinstance(branch, Pasting):
-            names = ", ".join(names_of(planned.info, branch.mask))
-            console.print(f"{branch.name}: the foreground is what these masks of the file show: {names}")
+        if line := branch.note(planned.info):
+            console.print(line)
     if planned.info.splits["train"].crop is not None and masked(config):
         console.print("views are cut out of the test crop of each photograph, which the masks of the file are of")
     announce_streaming(planned.train, console)

@@ -138,6 +138,16 @@ def test_a_stopped_run_goes_on_as_if_it_never_was(data: Path, tmp_path: Path, mo
     assert_same_run(whole, stopped)
 
 
+def test_a_run_says_which_masks_are_its_foreground(data: Path, tmp_path: Path) -> None:
+    for number, (options, names) in enumerate(
+        (({}, "rectangle, triangle"), ({"branch.dilo.mask": "triangle"}, "triangle"))
+    ):
+        said, name = io.StringIO(), f"run{number}"
+        console = Console(file=said, width=200)
+        train(data, tmp_path, branches=("dilo",), name=name, epochs=1, options=options, console=console)
+        assert f"dilo: the foreground is what these masks of the file show: {names}\n" in said.getvalue()
+
+
 def test_photographs_are_cut_out_of_the_test_crop_which_has_the_masks(tmp_path: Path) -> None:
     path = photographs(tmp_path / "a.h5", 24)
     asked = Asked("simclr", preset="quick", options={"train.batch_size": 8}, device="cpu")
