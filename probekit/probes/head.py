@@ -38,7 +38,7 @@ class Trained:
     dim: int
     logits: NDArray[np.float32]  # `[N, K]` of the test images after the last epoch: of classes, or see `class_logits`
     losses: list[float]  # mean training loss of each epoch
-    scores: list[float]  # what `score` said of the test logits after each epoch
+    scores: list[float]  # what `score` said of the test logits after each epoch; none without it
 
 
 def train_head(
@@ -49,7 +49,7 @@ def train_head(
     classes: int,
     recipe: Recipe,
     seed: int,
-    score: Callable[[NDArray[np.float32]], float],
+    score: Callable[[NDArray[np.float32]], float] | None,
     progress: Callable[[int, int], None],
     among: NDArray[np.bool_] | None = None,
     remedy: str = "try a lower --lr",
@@ -58,10 +58,10 @@ def train_head(
 
     `encoder`: `[B, C, H, W]` in [0, 1] -> features with `.pooled` `[B, D]`; a copy is trained, if any. `train`: images
     uint8 `[N, C, H, W]`, and labels int64 `[N]` or uint8 `[N, K]`, where `DIFFICULT` counts in neither the loss nor the
-    score. `score`: float32 `[M, K]` logits of the test images -> a number. `progress` is given the images done and in
-    all. `among` `[N]`: the training images whose labels are known. The seed decides the head's first weights, the order
-    and the crops. A ValueError if an encoder would be trained on one image, or the loss is no longer a number; `remedy`
-    is what to try then.
+    score. `score`: float32 `[M, K]` logits of the test images -> a number; with None they are seen after the last epoch
+    alone. `progress` is given the images done and in all. `among` `[N]`: the training images whose labels are known.
+    The seed decides the head's first weights, the order and the crops. A ValueError if an encoder would be trained on
+    one image, or the loss is no longer a number; `remedy` is what to try then.
     """
     images, labels = train
     device = images.device
@@ -89,12 +89,14 @@ def train_head(
             if not np.isfinite(losses[-1]):
                 raise ValueError(f"expected a finite loss, found {losses[-1]} in epoch {epoch + 1}; {remedy}")
             schedule.step()
-            if not frozen:
-                seen = torch.from_numpy(extract(encoder, test)).to(device)
-            assert seen is not None
-            with torch.no_grad():
-                logits = head(_scaled(seen, recipe)).cpu().numpy()
-            scores.append(score(class_logits(logits, recipe)))
+            if score is not None or epoch + 1 == recipe.epochs:
+                if not frozen:
+                    seen = torch.from_numpy(extract(encoder, test)).to(device)
+                assert seen is not None
+                with torch.no_grad():
+                    logits = head(_scaled(seen, recipe)).cpu().numpy()
+            if score is not None:
+                scores.append(score(class_logits(logits, recipe)))
             progress((epoch + 1) * len(known), recipe.epochs * len(known))
     return Trained(head.in_features, logits, losses, scores)
 
@@ -125,7 +127,7 @@ def folds_trainer(
             classes=classes,
             recipe=recipe,
             seed=int(np.random.SeedSequence([seed, *place]).generate_state(1)[0]),
-            score=lambda logits: float(len(logits)),  # of no use here
+            score=None,
             progress=partial(progress, place),
             among=used,
             remedy="try another --cv-sgd",
